@@ -1,0 +1,68 @@
+# kms-watchdog: everything runs from one virtual environment, made here. Needs make and Python 3.11 or newer, nothing else.
+VENV   := .venv
+BIN    := $(VENV)/bin
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all check format lint types layers bench interop toxiproxy alarms dashboards lock
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+$(VENV)/.made:
+	@test -n "$(PYTHON)" || { echo "kms-watchdog needs Python 3.11 or newer; none was found on PATH" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.runtime: $(VENV)/.made requirements.lock pyproject.toml
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.lock
+	@touch $@
+
+demo: $(VENV)/.runtime ## Run the watchdog over three local regions, through a drill, to a verdict (ARGS=--once ends after it)
+	@exec $(BIN)/kms-local demo --stop-with-parent $(ARGS)
+
+test: lint types layers $(VENV)/.dev ## Lint, types, layers, unit and integration tests (at most 8 minutes)
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-all: lint types layers $(VENV)/.dev ## Everything, the slow tests too (at most 60 minutes)
+	$(BIN)/python -m pytest $(ARGS)
+
+check: lint types layers ## Lint, types and import layers only
+
+format: $(VENV)/.dev ## Format the code and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+layers: $(VENV)/.dev
+	$(BIN)/lint-imports
+
+interop: $(VENV)/.dev ## Messages cross with the real AWS Encryption SDK, both ways
+	$(BIN)/python -m pytest tests/core -k interop
+
+toxiproxy: ## Build a real Toxiproxy into .state/toxiproxy (needs Go 1.23 or newer)
+	@command -v go >/dev/null || { echo "no Go here: install it, or a toxiproxy-server, and set TOXIPROXY_BIN" >&2; exit 2; }
+	GOBIN=$(CURDIR)/.state/toxiproxy go install github.com/Shopify/toxiproxy/v2/cmd/server@v2.12.0
+
+alarms: $(VENV)/.dev ## Render the alarms again
+	$(BIN)/kms-alarms render --config daemon/watchdog.example.toml > alarms/cloudwatch/us-east-1.json
+
+dashboards: $(VENV)/.dev ## Render the dashboards again
+	$(BIN)/kms-dashboards render dashboards/grafana
+
+lock: $(VENV)/.made ## Resolve the dependencies again into the hashed locks
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile pyproject.toml --extra daemon --extra drills --extra local requirements-build.in $(LOCK) -o requirements.lock
+	$(BIN)/uv pip compile pyproject.toml --extra dev requirements-build.in $(LOCK) -o requirements-dev.lock
+LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --no-annotate

@@ -1,0 +1,1 @@
+"""The one table of objectives and alarms; renders and evaluates."""

@@ -1,0 +1,1 @@
+"""The drill engine: faults, conductor, journal, verdict and report."""

@@ -1,0 +1,1 @@
+"""Faults: each a context manager that knows its inverse before it acts."""

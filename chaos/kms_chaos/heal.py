@@ -1,0 +1,195 @@
+"""Heal a run whose owner is dead or whose time is up: undo what its undo record says, and finish its journal.
+
+Twice is harmless. Nobody's fault but the record's own is touched, and no server is ever killed.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kms_chaos.durable import sync_folder
+from kms_chaos.faults import undo as undoing
+from kms_chaos.faults.toxiproxy import Toxiproxy, ToxiproxyUnreachableError
+from kms_chaos.journal_writer import write_all
+from kms_core.clock import Clock
+from kms_watchdog.drills import journal, undo
+from kms_watchdog.drills.folder import DrillFolder, FolderBusyError, folders
+from kms_watchdog.drills.journal import JournalError
+from kms_watchdog.drills.undo import UndoRecord
+
+_LOCK_TRIES = 10
+_LOCK_PAUSE_SECONDS = 0.05  # others look for an instant whether the owner lives, and hold the lock meanwhile
+
+
+class OwnerLivesError(RuntimeError):
+    """The run's owner lives and has time left: nothing was touched."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Healed:
+    """What was done for one run."""
+
+    run_id: str
+    reason: str
+    """`owner_dead`, `expired`, or `closed`: there was nothing to do."""
+    finding: str
+    torn_line: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Restored:
+    """What the server looks like after the undoing."""
+
+    undone: tuple[undoing.Undone, ...] = ()
+    left: tuple[str, ...] = ()
+    finding: str = "undone and read back"
+
+    @property
+    def was_hurt(self) -> tuple[undoing.Undone, ...]:
+        """The proxies that still had a toxic."""
+        return tuple(one for one in self.undone if one.toxics_found)
+
+
+def open_runs(state_dir: Path) -> tuple[DrillFolder, ...]:
+    """Return the folders of runs that have an undo record and no finished journal."""
+    return tuple(found for found in folders(state_dir) if found.undo.exists() and not _is_closed(found))
+
+
+def _is_closed(found: DrillFolder) -> bool:
+    try:
+        return journal.read(found.journal).closed
+    except JournalError:
+        return False
+
+
+def heal(where: DrillFolder, clock: Clock) -> Healed:
+    """Heal the run in `where`.
+
+    Raises:
+        FileNotFoundError: it has no undo record, so there is nothing that could be undone.
+        OwnerLivesError: its owner lives and has time left.
+        ToxiproxyError: not everything could be undone; try again.
+        JournalError: everything was undone, but the journal is broken and cannot be continued.
+    """
+    record = undo.read(where.undo)
+    try:
+        with _owned(where, clock):
+            return _heal_orphan(where, record, clock)
+    except FolderBusyError as e:
+        if clock.now_utc() < record.expires_at_utc:
+            raise OwnerLivesError(
+                f"{where.run_id} has an owner that lives, and time until {record.expires_at_utc:%H:%M:%S} UTC"
+            ) from e
+    restored = _restore(record)  # the journal is the owner's: not a line of ours goes into it
+    return Healed(run_id=where.run_id, reason="expired", finding=restored.finding)
+
+
+@contextmanager
+def _owned(where: DrillFolder, clock: Clock) -> Iterator[None]:
+    for attempt in range(_LOCK_TRIES):
+        lock = where.owned()
+        try:
+            lock.__enter__()
+            break
+        except FolderBusyError:
+            if attempt == _LOCK_TRIES - 1:
+                raise
+            clock.wait(threading.Event(), _LOCK_PAUSE_SECONDS)
+    try:
+        yield
+    finally:
+        lock.__exit__(None, None, None)
+
+
+def _heal_orphan(where: DrillFolder, record: UndoRecord, clock: Clock) -> Healed:
+    if _is_closed(where):
+        return Healed(run_id=where.run_id, reason="closed", finding="nothing to do: the journal is closed")
+    restored = _restore(record)
+    torn = _finish_journal(where, restored, clock)
+    return Healed(run_id=where.run_id, reason="owner_dead", finding=restored.finding, torn_line=torn)
+
+
+def _restore(record: UndoRecord) -> _Restored:
+    try:
+        with Toxiproxy(record.toxiproxy_url) as server:
+            return _Restored(undone=undoing.undo(server, record), left=undoing.left(server, record))
+    except ToxiproxyUnreachableError as e:
+        if e.refused:  # its state is in memory only: nothing of ours can be active there
+            return _Restored(finding="server gone, and its state with it")
+        raise
+
+
+def _finish_journal(where: DrillFolder, restored: _Restored, clock: Clock) -> bool:
+    """Append what was done, and `closed`; return whether a torn line was ended first."""
+    found = journal.read(where.journal)
+    torn = bool(found.torn)
+    if torn:
+        _cut(where.journal, len(found.torn))
+    pen = _Pen(clock, found)
+    injected = [r for r in found.records if r.event == "fault-injected"]
+    removed = any(r.event == "fault-removed" for r in found.records)
+    if (injected and not removed) or restored.was_hurt:
+        for region, proxy in _hurt(injected, restored):
+            pen.line("fault-removed", region=region, proxy=proxy, by="healer", toxics_left=[])
+    pen.line("restore-verified", proxies_left=list(restored.left), by="healer", finding=restored.finding)
+    proxies = [one.proxy for one in restored.undone if one.found]
+    pen.line("healed", by="healer", reason="owner_dead", proxies=proxies, torn_line=torn, finding=restored.finding)
+    pen.line("closed", by="healer", verdict=None)
+    pen.write(where.journal)
+    return torn
+
+
+def _hurt(injected: list[journal.Record], restored: _Restored) -> list[tuple[str, str]]:
+    """Return region and proxy of what was broken: as the journal says, and as the server showed."""
+    told = [(str(r.fields["region"]), str(r.fields["proxy"])) for r in injected]
+    return list(dict.fromkeys([*told, *((one.region, one.proxy) for one in restored.was_hurt)]))
+
+
+def _cut(path: Path, torn_bytes: int) -> None:
+    """Take the torn end of the last line away; it never was a line, and the chain does not know it."""
+    handle = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.ftruncate(handle, os.fstat(handle).st_size - torn_bytes)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@dataclass(slots=True)
+class _Pen:
+    """Continues a journal's chain; `t` goes on by the wall clock, since the run's own clock died with it."""
+
+    clock: Clock
+    found: journal.Journal
+    lines: list[bytes] = field(default_factory=list)
+    prev: str = ""
+
+    def line(self, event: str, **fields: Any) -> None:
+        """Add one line."""
+        now, last = self.clock.now_utc(), self.found.records[-1] if self.found.records else None
+        t = last.t + max(0.0, (now - last.at_utc).total_seconds()) if last else 0.0
+        raw, self.prev = journal.line(
+            seq=len(self.found.records) + len(self.lines),
+            at_utc=now,
+            t=t,
+            event=event,
+            fields=fields,
+            prev=self.prev or self.found.head,
+        )
+        self.lines.append(raw)
+
+    def write(self, path: Path) -> None:
+        """Append all lines; they are on disk when this returns."""
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            write_all(handle, b"".join(self.lines))
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+        sync_folder(path.parent)

@@ -1,0 +1,190 @@
+"""A journal as the judge sees it: who was hurt, when the fault began and ended, and what happened in between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from pydantic import ValidationError
+
+from kms_chaos.drill import Drill
+from kms_watchdog.drills.journal import Journal, JournalError, Record
+from kms_watchdog.results import Outcome
+
+NO_ANSWER = frozenset({"ConnectTimeout", "ReadTimeout", "Deadline"})
+"""Codes of an attempt that nobody answered."""
+CONNECTION = NO_ANSWER | {"ConnectionRefused", "ConnectionReset", "DnsFailure", "TlsError", "Truncated", "Unclassified"}
+"""Codes of an attempt that the connection failed: what a fault of the network causes, and KMS never says."""
+
+WRONG_CONTEXT_REFUSED = "InvalidCiphertextException"
+"""What KMS answers to a context that is not the one the data key was wrapped under."""
+NOT_REFUSED = "accepted"
+"""What the journal says when KMS opened a data key under a wrong context."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One operation of the workload."""
+
+    record: Record
+    began: float
+    seconds: float
+    ok: bool
+    lane: str
+    region: str
+    asked: int
+    cache_hit: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """One look of one canary."""
+
+    record: Record
+    began: float
+    where: tuple[str, str]
+    """Region and purpose."""
+    outcome: Outcome
+
+
+@dataclass(frozen=True, kw_only=True)  # no slots: what is derived is kept
+class History:
+    """All records before the verdict."""
+
+    records: tuple[Record, ...]
+    head: str
+    """Hash of the last of them: what the verdict was reached from."""
+    drill: Drill
+    run_id: str
+    target: str
+    regions: tuple[str, ...]
+    purposes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, journal: Journal) -> History:
+        """Return the history in `journal`, up to a verdict if it holds one: so that it can be judged again, and alike.
+
+        Raises:
+            JournalError: it does not begin with a `run-started` that this version understands.
+        """
+        records = tuple(_before_verdict(journal.records))
+        if not records or records[0].event != "run-started":
+            raise JournalError("the journal does not begin with run-started")
+        started = records[0].fields
+        try:
+            return cls(
+                records=records,
+                head=records[-1].hash,
+                drill=Drill.model_validate(started["drill_file"]),
+                run_id=str(started["run_id"]),
+                target=str(started["region"]),
+                regions=tuple(started["regions"]),
+                purposes=tuple(started["purposes"]),
+            )
+        except (KeyError, TypeError, ValidationError) as e:
+            raise JournalError(f"run-started is not what this version reads: {e}") from e
+
+    def of_event(self, event: str, **fields: Any) -> tuple[Record, ...]:
+        """Return the records of `event` whose fields have the values given."""
+        found = self._by_event.get(event, ())
+        return tuple(r for r in found if all(r.fields.get(k) == v for k, v in fields.items()))
+
+    @cached_property
+    def _by_event(self) -> Mapping[str, tuple[Record, ...]]:
+        events: dict[str, list[Record]] = {}
+        for record in self.records:
+            events.setdefault(record.event, []).append(record)
+        return {event: tuple(found) for event, found in events.items()}
+
+    def first(self, event: str, **fields: Any) -> Record | None:
+        """Return the first of `of_event`, or None."""
+        return next(iter(self.of_event(event, **fields)), None)
+
+    @cached_property
+    def others(self) -> tuple[str, ...]:
+        """The regions that the fault must not touch."""
+        return tuple(region for region in self.regions if region != self.target)
+
+    @cached_property
+    def injected(self) -> Record | None:
+        """When the fault was on, and read back."""
+        return self.first("fault-injected")
+
+    @cached_property
+    def removed(self) -> Record | None:
+        """When the fault was off, and read back."""
+        return self.first("fault-removed")
+
+    @cached_property
+    def fault(self) -> tuple[float, float] | None:
+        """When the fault was on for certain: from its reading back to the first step of its removal."""
+        if self.injected is None:
+            return None
+        ends = [r.t for r in self.records if r.seq > self.injected.seq and _ends_fault(r)]
+        return self.injected.t, min(ends, default=self.records[-1].t)
+
+    @cached_property
+    def stopped(self) -> Record | None:
+        """What cut the run short: a halt, a phase that was not met, or the death of the drill; None when whole."""
+        return self.first("interrupted") or self.first("healed")
+
+    @cached_property
+    def operations(self) -> tuple[Operation, ...]:
+        """The workload, in the order in which it ended."""
+        return tuple(_operation(r) for r in self.of_event("operation"))
+
+    @cached_property
+    def during(self) -> tuple[Operation, ...]:
+        """The operations that the fault could hurt: under way at some instant while it was on."""
+        if self.fault is None:
+            return ()
+        began, ended = self.fault
+        return tuple(o for o in self.operations if o.record.t >= began and o.began < ended)
+
+    @cached_property
+    def looks(self) -> tuple[Look, ...]:
+        """The canaries, in the order in which they ended."""
+        return tuple(_look(r) for r in self.of_event("canary-result"))
+
+    @cached_property
+    def canaries(self) -> tuple[tuple[str, str], ...]:
+        """Every canary that must be there, by region and purpose."""
+        return tuple((region, purpose) for region in self.regions for purpose in self.purposes)
+
+
+def _before_verdict(records: Iterable[Record]) -> Iterator[Record]:
+    for record in records:
+        if record.event in {"verdict", "closed"}:
+            return
+        yield record
+
+
+def _ends_fault(record: Record) -> bool:
+    restoring = record.event == "phase-started" and record.fields["phase"] == "restore"
+    return restoring or record.event in {"fault-removed", "interrupted", "healed"}
+
+
+def _operation(record: Record) -> Operation:
+    f = record.fields
+    return Operation(
+        record=record,
+        began=record.t - f["seconds"],
+        seconds=f["seconds"],
+        ok=f["ok"],
+        lane=f["lane"],
+        region=f["region"],
+        asked=f.get("asked", 0),
+        cache_hit=f.get("cache_hit", False),
+    )
+
+
+def _look(record: Record) -> Look:
+    result = record.fields["result"]
+    return Look(
+        record=record,
+        began=record.t - result["duration_seconds"],
+        where=(result["region"], result["key"]),
+        outcome=Outcome(result["outcome"]),
+    )

@@ -1,0 +1,137 @@
+"""Claims 3, 4 and 8: the workload met its objective, the breaker moved as declared, it was not the cache alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+from kms_chaos.judging.findings import Finding, broke, claim, held, missing, unclear
+from kms_chaos.judging.history import History, Operation
+from kms_watchdog.drills.journal import Record
+from kms_watchdog.drills.verdict import Claim
+
+LEAST_OPERATIONS = 20
+"""Fewer operations during the fault say nothing about a 99th percentile."""
+
+
+def quantile(seconds: Iterable[float], q: float) -> float | None:
+    """Return the nearest-rank quantile of `seconds`, or None when there are none."""
+    ordered = sorted(seconds)
+    return ordered[max(0, math.ceil(q * len(ordered)) - 1)] if ordered else None
+
+
+def workload_objective(h: History) -> Claim:
+    """Whether callers noticed."""
+    return claim("workload-objective", "The workload met its objective during the fault", _workload(h))
+
+
+def _workload(h: History) -> Iterator[Finding]:
+    if h.injected is None:
+        yield unclear("no fault was injected")
+        return
+    yield from _all_accounted_for(h)
+    judged = _judged(h)
+    if len(judged) < LEAST_OPERATIONS:
+        yield unclear(f"only {len(judged)} operations to judge by; {LEAST_OPERATIONS} are the least")
+        return
+    yield _failures(h, judged)
+    yield _p99(h, judged)
+
+
+def _judged(h: History) -> tuple[Operation, ...]:
+    """Return the operations that count: `sustained` means during the fault too, `recovery` from the RTO on."""
+    if h.drill.mode == "sustained":
+        return h.during
+    if h.removed is None:
+        return ()
+    back = h.removed.t + h.drill.objectives.rto_seconds
+    return tuple(o for o in h.operations if o.began >= back)
+
+
+def _all_accounted_for(h: History) -> Iterator[Finding]:
+    ended = h.first("workload-ended")
+    if ended is None:
+        yield unclear("the workload did not say how it ended")
+        return
+    recorded, failed = len(h.operations), sum(not o.ok for o in h.operations)
+    if (recorded, failed) != (ended.fields["operations"], ended.fields["failed"]):
+        yield unclear(f"{ended.fields['operations']} operations were counted, {recorded} are in the journal", [ended])
+    if ended.fields["offered"] > ended.fields["operations"]:
+        lost = ended.fields["offered"] - ended.fields["operations"]
+        yield broke(f"{lost} operations never ended", [ended])
+
+
+def _failures(h: History, judged: tuple[Operation, ...]) -> Finding:
+    counted = judged if h.drill.mode == "recovery" else h.operations
+    failed = [o.record for o in counted if not o.ok]
+    most = h.drill.objectives.failed_operations
+    if len(failed) > most:
+        return broke(f"{len(failed)} of {len(counted)} operations failed; {most} may", failed)
+    return held(f"{len(failed)} of {len(judged)} operations failed", [judged[0].record, judged[-1].record])
+
+
+def _p99(h: History, judged: tuple[Operation, ...]) -> Finding:
+    p99, most = quantile((o.seconds for o in judged), 0.99) or 0.0, h.drill.objectives.p99_seconds
+    slow = [o.record for o in judged if o.seconds > most]
+    if p99 > most:
+        return broke(f"p99 was {p99:.3f} s; {most:g} s is the objective", slow)
+    return held(f"p99 was {p99:.3f} s (objective {most:g} s)", [judged[0].record, judged[-1].record])
+
+
+def breaker_moves(h: History) -> Claim:
+    """Whether the target's breaker opened, probed and closed as declared, and no other opened."""
+    return claim("breaker-moves", "The breaker opened, probed and closed as declared", _breaker(h))
+
+
+def _breaker(h: History) -> Iterator[Finding]:
+    if h.injected is None:
+        yield unclear("no fault was injected")
+        return
+    moves = [r for r in h.of_event("breaker-moved", region=h.target) if r.seq > h.injected.seq]
+    found, wanted = _in_order(moves, h.drill.breaker.moves)
+    if wanted:
+        yield missing(h, f"the breaker of {h.target} never moved {wanted[0].replace('>', ' to ')}", moves)
+    elif found:
+        yield held(" → ".join([found[0].fields["old"], *(r.fields["new"] for r in found)]), found)
+    if moves and moves[-1].fields["new"] != "closed":
+        yield missing(h, f"the breaker of {h.target} was {moves[-1].fields['new']} in the end", moves[-1:])
+    opened = [r for r in h.of_event("breaker-moved", new="open") if r.fields["region"] in h.others]
+    if opened:
+        yield broke(f"the breaker of {opened[0].fields['region']} opened, which was well", opened)
+    elif not h.drill.breaker.moves:
+        yield held("no other breaker opened")
+
+
+def _in_order(moves: list[Record], wanted: Iterable[str]) -> tuple[list[Record], list[str]]:
+    """Return the moves that are the wanted ones, in order, and those that were never seen."""
+    left, found = list(wanted), []
+    for record in moves:
+        if left and f"{record.fields['old']}>{record.fields['new']}" == left[0]:
+            found.append(record)
+            left.pop(0)
+    return found, left
+
+
+def warm_and_cold(h: History) -> Claim:
+    """Whether both lanes held: green by the cache alone would not be green."""
+    return claim("warm-and-cold", "Warm and cold both held: it was not the cache alone", _lanes(h))
+
+
+def _lanes(h: History) -> Iterator[Finding]:
+    if h.fault is None:
+        yield unclear("no fault was injected")
+        return
+    inside = [o for o in h.during if o.began >= h.fault[0]]
+    yield _lane(inside, "warm", [o for o in inside if o.cache_hit], "answered from the cache")
+    elsewhere = [o for o in inside if o.asked and o.region in h.others]
+    yield _lane(inside, "cold", elsewhere, "answered by KMS in another region")
+
+
+def _lane(inside: list[Operation], lane: str, served: list[Operation], how: str) -> Finding:
+    good = [o.record for o in served if o.lane == lane and o.ok]
+    failed = [o.record for o in inside if o.lane == lane and not o.ok]
+    if failed:
+        return broke(f"{len(failed)} {lane} operations failed during the fault", failed)
+    if not good:
+        return unclear(f"no {lane} operation was seen {how} during the fault")
+    return held(f"{len(good)} {lane} operations {how}", good)

@@ -1,0 +1,73 @@
+"""Write the undo record: the first thing a drill does, before anything is created that could outlive it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from kms_chaos import durable
+from kms_chaos.drill import Drill
+from kms_watchdog.drills.folder import DrillFolder
+from kms_watchdog.drills.undo import ProxyUndo, UndoRecord
+
+MARGIN_SECONDS = 30.0
+"""What a drill may take beyond the longest its file allows, before whoever finds it ends it."""
+
+_TOXIC_STREAMS = ("upstream", "downstream")
+
+
+def proxy_name(run_id: str, region: str) -> str:
+    """Return the name of the proxy that `run_id` makes for `region`; also safe in Toxiproxy's URLs."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", f"kmswd.{run_id}.{region}")
+
+
+def toxic_names(kind: str) -> tuple[str, ...]:
+    """Return the names of the toxics that a fault of `kind` adds to a proxy."""
+    return tuple(f"kmswd_{kind}_{stream}" for stream in _TOXIC_STREAMS)
+
+
+def plan(
+    *, run_id: str, drill: Drill, target: str, upstreams: Mapping[str, str], toxiproxy_url: str, now_utc: datetime
+) -> UndoRecord:
+    """Return what the drill may change, and until when at the latest.
+
+    `upstreams` maps each region to `host:port`. The deadline is the longest the drill may hold its fault, after the
+    longest baseline, and a margin.
+    """
+    proxies = tuple(
+        ProxyUndo(
+            name=proxy_name(run_id, region),
+            region=region,
+            listen="127.0.0.1:0",
+            upstream=upstream,
+            made_by_drill=True,
+            toxics=toxic_names(drill.fault.kind) if region == target else (),
+        )
+        for region, upstream in upstreams.items()
+    )
+    record = UndoRecord(
+        run_id=run_id,
+        drill=drill.name,
+        toxiproxy_url=toxiproxy_url,
+        created_at_utc=now_utc,
+        expires_at_utc=now_utc,
+        proxies=proxies,
+    )
+    return until(record, now_utc, drill.timing.baseline_at_most_seconds + drill.longest_fault_seconds)
+
+
+def until(record: UndoRecord, now_utc: datetime, seconds: float) -> UndoRecord:
+    """Return `record` with its deadline `seconds` and the margin after `now_utc`.
+
+    A drill moves its deadline twice: when the fault begins, so that a drill that hangs then is ended as soon as may
+    be, and when the fault is gone, so that nobody takes the proxies from under the recovery that it still measures.
+    """
+    return replace(record, expires_at_utc=now_utc + timedelta(seconds=seconds + MARGIN_SECONDS))
+
+
+def write(folder: DrillFolder, record: UndoRecord) -> None:
+    """Put `record` on disk in `folder`; it is durable, file and folder, when this returns."""
+    durable.write(folder.undo, (json.dumps(record.to_json(), indent=2, sort_keys=True) + "\n").encode())

@@ -1,0 +1,123 @@
+"""The breakers of all regions: the pure values of `kms_core.breaker` under one lock, which is never held across I/O."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from kms_core import breaker as pure
+from kms_core._observe import Emit
+from kms_core.breaker import Admission, Breaker, BreakerPolicy, Closed, HalfOpen, Open, Outcome
+from kms_core.clock import Clock
+from kms_core.events import BreakerCause, BreakerMoved, BreakerState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerView:
+    """What a breaker looks like from outside."""
+
+    state: BreakerState
+    since_seconds: float
+
+
+class Breakers:
+    """One breaker a region. Safe to call from any thread; events are sent after the lock is released."""
+
+    def __init__(
+        self, regions: Iterable[str], policy: BreakerPolicy, *, clock: Clock, rng: random.Random, emit: Emit | None
+    ) -> None:
+        self._policy = policy
+        self._clock = clock
+        self._rng = rng
+        self._emit = emit
+        self._lock = threading.Lock()
+        now = clock.monotonic()
+        self._states: dict[str, Breaker] = {region: Closed() for region in regions}
+        self._moved_at = dict.fromkeys(self._states, now)
+
+    def admit(self, region: str) -> Admission | None:
+        """Return leave to call `region`, or None when its breaker refuses."""
+        with self._lock:
+            old = self._states[region]
+            admission, new = pure.admit(old, self._policy, now=self._clock.monotonic())
+            self._set(region, new)
+        self._tell(region, old, new, None)
+        return admission
+
+    def admit_anyway(self, region: str) -> Admission:
+        """Return leave for a call that is never refused, and whose result counts."""
+        with self._lock:
+            old = self._states[region]
+            admission, new = pure.admit_anyway(old, self._policy, now=self._clock.monotonic())
+            self._set(region, new)
+        self._tell(region, old, new, None)
+        return admission
+
+    def admit_last(self, region: str) -> Admission:
+        """Return leave to call `region` because every other is refused as well: the last door is never closed."""
+        with self._lock:
+            old = self._states[region]
+            admission, new = pure.admit_last(old, self._policy, now=self._clock.monotonic())
+            self._set(region, new)
+        self._tell(region, old, new, None)
+        return admission
+
+    def soonest(self, regions: Iterable[str]) -> str:
+        """Return which of `regions` may be asked soonest; the first of equals. There must be one."""
+        with self._lock:
+            states = dict(self._states)
+        return min(regions, key=lambda region: _due(states[region]))
+
+    def report(self, region: str, admission: Admission, outcome: Outcome) -> None:
+        """Tell the breaker of `region` how the call that `admission` let out has ended."""
+        spread = self._rng.uniform(-1, 1)
+        with self._lock:
+            old = self._states[region]
+            new, cause = pure.report(old, self._policy, admission, outcome, now=self._clock.monotonic(), spread=spread)
+            self._set(region, new)
+        self._tell(region, old, new, cause)
+
+    def trip(self, region: str) -> None:
+        """Open a closed breaker at once: the region could not be reached when the core started."""
+        spread = self._rng.uniform(-1, 1)
+        with self._lock:
+            old = self._states[region]
+            if not isinstance(old, Closed):
+                return
+            new = pure.trip(old, self._policy, now=self._clock.monotonic(), spread=spread)
+            self._set(region, new)
+        self._tell(region, old, new, "failures")
+
+    def view(self) -> Mapping[str, BreakerView]:
+        """Return each region's state, and for how long it has been in it."""
+        now = self._clock.monotonic()
+        with self._lock:
+            return {
+                region: BreakerView(state=pure.name_of(state), since_seconds=now - self._moved_at[region])
+                for region, state in self._states.items()
+            }
+
+    def _set(self, region: str, new: Breaker) -> None:
+        if type(new) is not type(self._states[region]):
+            self._moved_at[region] = self._clock.monotonic()
+        self._states[region] = new
+
+    def _tell(self, region: str, old: Breaker, new: Breaker, cause: BreakerCause | None) -> None:
+        if self._emit is None or type(old) is type(new):
+            return
+        if isinstance(new, HalfOpen):
+            cause = "forced" if new.early else "cooldown_over"
+        if cause is not None:
+            self._emit(BreakerMoved(region=region, old=pure.name_of(old), new=pure.name_of(new), cause=cause))
+
+
+def _due(state: Breaker) -> float:
+    match state:
+        case Open(until=until):
+            return until
+        case HalfOpen(permit_until=float(until)):
+            return until
+        case _:
+            return 0.0

@@ -1,0 +1,165 @@
+"""A region's own few threads, so that a region that hangs holds up nothing but itself.
+
+An attempt is given up by whoever waits for it; its thread stays with it until the socket dies. The threads are
+daemons: what still hangs when the process ends must not hold up its end.
+"""
+
+from __future__ import annotations
+
+import collections
+import threading
+from collections.abc import Callable
+from typing import Any, Generic, Protocol, TypeVar
+
+from kms_core.clock import Clock
+from kms_core.errors import ClosedError
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+WORKERS = 16
+_CLOSE_SECONDS = 0.2
+
+
+class GivenUpError(Exception):
+    """The attempt did not end within its time."""
+
+    def __init__(self, *, started: bool) -> None:
+        super().__init__()
+        self.started = started
+        """False: it waited for a worker all the time, so nothing was sent."""
+
+
+class Pending(Protocol[T_co]):
+    """An attempt that is on its way."""
+
+    def result(self, seconds: float) -> T_co:
+        """Return what the attempt returned, or raise what it raised.
+
+        Raises:
+            GivenUpError: it took longer than `seconds`.
+        """
+        ...
+
+
+class Lane(Protocol):
+    """How attempts at one region run: `Bulkhead`, or in a test of one thread `kms_core.testing.InlineLane`."""
+
+    def submit(self, call: Callable[[], T]) -> Pending[T]:
+        """Start `call`; it must end by itself some day."""
+        ...
+
+    def close(self) -> None:
+        """Begin nothing more, and let go of the threads."""
+        ...
+
+
+class Ticket(Generic[T]):
+    """One call: waiting, running or done."""
+
+    def __init__(self, call: Callable[[], T], clock: Clock) -> None:
+        self._call = call
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._started = False
+        self._cancelled = False
+        self._done = threading.Event()
+        self._value: T | None = None
+        self._error: BaseException | None = None
+        self._submitted_at = clock.monotonic()
+        self._seconds = 0.0
+
+    def run(self) -> None:
+        """Make the call, unless it was given up before."""
+        with self._lock:
+            if self._cancelled:
+                return
+            self._started = True
+        try:
+            self._value = self._call()
+        except BaseException as e:  # noqa: BLE001 - handed to who waits, in `result`; a worker survives its calls
+            self._error = e
+        self._seconds = self._clock.monotonic() - self._submitted_at
+        self._done.set()
+
+    def refuse(self, error: BaseException) -> None:
+        """End a call that was never made with `error`."""
+        self._error = error
+        self._done.set()
+
+    def result(self, seconds: float) -> T:
+        """Return what the call returned, or raise what it raised.
+
+        Raises:
+            GivenUpError: it took longer than `seconds`.
+        """
+        if not self._clock.wait(self._done, seconds) or self._seconds > seconds:
+            with self._lock:
+                self._cancelled = True
+                raise GivenUpError(started=self._started)
+        if self._error is not None:
+            try:
+                raise self._error
+            finally:
+                self._error = None  # else the error holds its own frame, and with it the answer, in a cycle
+        return self._value  # type: ignore[return-value] # no error, so it is the call's own value
+
+
+class Bulkhead:
+    """At most `workers` calls at a time; the others queue. Threads begin when needed and end with `close`."""
+
+    def __init__(self, name: str, clock: Clock, *, workers: int = WORKERS) -> None:
+        self._name = name
+        self._clock = clock
+        self._workers = workers
+        self._changed = threading.Condition()
+        self._queue: collections.deque[Ticket[Any]] = collections.deque()
+        self._threads: list[threading.Thread] = []
+        self._idle = 0
+        self._closed = False
+
+    def submit(self, call: Callable[[], T]) -> Ticket[T]:
+        """Queue `call`, and start a thread when none is idle and there may be one more.
+
+        Raises:
+            ClosedError: the core was closed.
+        """
+        ticket = Ticket(call, self._clock)
+        with self._changed:
+            if self._closed:
+                raise ClosedError("the core is closed")
+            self._queue.append(ticket)
+            if len(self._queue) > self._idle and len(self._threads) < self._workers:
+                self._start_worker()
+            self._changed.notify()
+        return ticket
+
+    def close(self) -> None:
+        """End all threads: the idle ones now, the others when the call they make ends."""
+        with self._changed:
+            self._closed = True
+            while self._queue:
+                self._queue.popleft().refuse(ClosedError("the core was closed"))
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join(_CLOSE_SECONDS)
+
+    def _start_worker(self) -> None:
+        name = f"kms-core-{self._name}-{len(self._threads)}"
+        thread = threading.Thread(target=self._work, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _work(self) -> None:
+        while (ticket := self._next()) is not None:
+            ticket.run()
+            del ticket  # an idle worker keeps no answer alive
+
+    def _next(self) -> Ticket[Any] | None:
+        with self._changed:
+            self._idle += 1
+            try:
+                self._changed.wait_for(lambda: self._queue or self._closed)
+            finally:
+                self._idle -= 1
+            return self._queue.popleft() if self._queue else None

@@ -1,0 +1,217 @@
+"""The one door to boto3: a client for each region, and its errors under the core's names.
+
+botocore must not retry, or six attempts become eighteen; the core alone decides where and when to ask again.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore import exceptions as botocore_errors
+from botocore.config import Config
+
+from kms_core import taxonomy
+from kms_core.config import CoreConfig
+from kms_core.errors import ConfigurationError
+from kms_core.kms import DECRYPT, DESCRIBE_KEY, GENERATE_DATA_KEY, DescribedKey, GeneratedKey, KmsFailure, UnwrappedKey
+
+_DATA_KEY_BYTES = 32
+_CONNECTIONS = 32
+_OPERATIONS = frozenset({GENERATE_DATA_KEY, DECRYPT, DESCRIBE_KEY})
+_RETRY_AFTER = ("x-amz-retry-after", "retry-after")  # milliseconds; seconds
+
+_BY_CLASS: tuple[tuple[type[BaseException], str], ...] = (
+    (botocore_errors.ConnectTimeoutError, taxonomy.CONNECT_TIMEOUT),
+    (botocore_errors.ReadTimeoutError, taxonomy.READ_TIMEOUT),
+    (botocore_errors.ConnectionClosedError, taxonomy.CONNECTION_RESET),
+    (botocore_errors.ProxyConnectionError, taxonomy.CONNECTION_REFUSED),
+    (botocore_errors.EndpointConnectionError, taxonomy.CONNECTION_REFUSED),
+    (botocore_errors.IncompleteReadError, taxonomy.TRUNCATED),
+    (botocore_errors.ResponseStreamingError, taxonomy.TRUNCATED),
+    (botocore_errors.ParamValidationError, "ParamValidationError"),
+    (botocore_errors.NoCredentialsError, "NoCredentialsError"),
+    (botocore_errors.PartialCredentialsError, "PartialCredentialsError"),
+    (botocore_errors.CredentialRetrievalError, "CredentialRetrievalError"),
+    (botocore_errors.TokenRetrievalError, "TokenRetrievalError"),
+    (botocore_errors.NoAuthTokenError, "TokenRetrievalError"),
+    (botocore_errors.SSOError, "TokenRetrievalError"),
+)
+"""What botocore's exceptions mean when nothing beneath them says better."""
+
+_BY_CAUSE: tuple[tuple[type[BaseException], str], ...] = (
+    (socket.gaierror, taxonomy.DNS_FAILURE),
+    (ssl.SSLEOFError, taxonomy.CONNECTION_RESET),  # the peer hung up in the handshake: an outage, though SSL's word
+    (ssl.SSLError, taxonomy.TLS_ERROR),
+    (ConnectionRefusedError, taxonomy.CONNECTION_REFUSED),
+    (ConnectionError, taxonomy.CONNECTION_RESET),
+    (TimeoutError, taxonomy.READ_TIMEOUT),
+)
+"""What Python itself raised at the bottom of the chain, which no library's wording hides."""
+
+
+class Boto3Kms:
+    """One region's KMS through a boto3 client, which many threads may share."""
+
+    def __init__(self, region: str, client: Any) -> None:
+        self._region = region
+        self._client = client
+
+    @property
+    def region(self) -> str:
+        """The region that answers."""
+        return self._region
+
+    def generate_data_key(self, key_arn: str, context: Mapping[str, str]) -> GeneratedKey:
+        """Make a data key of 32 bytes, bound to `context`."""
+        reply = _asked(
+            self._client.generate_data_key,
+            KeyId=key_arn,
+            NumberOfBytes=_DATA_KEY_BYTES,
+            EncryptionContext=dict(context),
+        )
+        plaintext, wrapped, arn = _fields(reply, "Plaintext", "CiphertextBlob", "KeyId")
+        return GeneratedKey(plaintext=plaintext, wrapped=wrapped, key_arn=arn, request_id=_request_id(reply))
+
+    def decrypt(self, wrapped: bytes, key_arn: str, context: Mapping[str, str]) -> UnwrappedKey:
+        """Open a wrapped data key."""
+        reply = _asked(self._client.decrypt, KeyId=key_arn, CiphertextBlob=wrapped, EncryptionContext=dict(context))
+        plaintext, arn = _fields(reply, "Plaintext", "KeyId")
+        return UnwrappedKey(plaintext=plaintext, key_arn=arn, request_id=_request_id(reply))
+
+    def describe_key(self, alias: str) -> DescribedKey:
+        """Say which key `alias` points to."""
+        reply = _asked(self._client.describe_key, KeyId=alias)
+        (metadata,) = _fields(reply, "KeyMetadata")
+        arn = metadata.get("Arn")
+        if not arn:
+            raise KmsFailure(taxonomy.TRUNCATED, status=_status(reply), request_id=_request_id(reply))
+        return DescribedKey(key_arn=arn, request_id=_request_id(reply))
+
+    def close(self) -> None:
+        """Close the idle connections; those in use close when their request ends."""
+        self._client.close()
+
+
+def connector(config: CoreConfig, on_client: Callable[[str, Any], None] | None) -> Callable[[str], Boto3Kms]:
+    """Return a function that makes the client of a region, all from one session.
+
+    Call it from one thread: clients may be shared between threads, a session may not.
+
+    Raises:
+        ConfigurationError: the file with the certificates to trust is not there.
+    """
+    if config.ca_bundle is not None and not Path(config.ca_bundle).is_file():
+        raise ConfigurationError(f"ca_bundle: there is no file {config.ca_bundle}")
+    session = boto3.session.Session()
+    settings = client_config(config)
+
+    def connect(region: str) -> Boto3Kms:
+        client = session.client(
+            "kms",
+            region_name=region,
+            endpoint_url=config.endpoints.get(region),
+            verify=config.ca_bundle,
+            config=settings,
+        )
+        if on_client is not None:
+            on_client(region, client)
+        return Boto3Kms(region, client)
+
+    return connect
+
+
+def client_config(config: CoreConfig) -> Config:
+    """Return botocore's settings for every client of the core."""
+    return Config(
+        retries={"mode": "standard", "total_max_attempts": 1},
+        connect_timeout=config.connect_timeout_seconds,
+        read_timeout=config.read_timeout_seconds,
+        tcp_keepalive=True,
+        max_pool_connections=_CONNECTIONS,
+        user_agent_extra="kms-core",
+    )
+
+
+def translate(error: Exception) -> KmsFailure:
+    """Return `error`, which came out of a boto3 client, under the core's own name."""
+    if isinstance(error, botocore_errors.ClientError):
+        return _translate_answer(error)
+    for kind, code in _BY_CLASS:
+        if isinstance(error, kind):
+            return KmsFailure(_by_cause(error) or code if _is_of_connection(code) else code)
+    if isinstance(error, botocore_errors.SSLError | botocore_errors.HTTPClientError):
+        unnamed = taxonomy.TLS_ERROR if isinstance(error, botocore_errors.SSLError) else taxonomy.CONNECTION_RESET
+        return KmsFailure(_by_cause(error) or unnamed)
+    if type(error).__name__ == "ResponseParserError":  # botocore.parsers', which has no public name
+        return KmsFailure(taxonomy.TRUNCATED)
+    return KmsFailure(taxonomy.UNCLASSIFIED)
+
+
+def _asked(method: Callable[..., dict[str, Any]], **parameters: Any) -> dict[str, Any]:
+    try:
+        return method(**parameters)
+    except Exception as e:  # the port promises one exception: what is unknown has a name there too
+        raise translate(e) from e
+
+
+def _translate_answer(error: Any) -> KmsFailure:
+    if error.operation_name not in _OPERATIONS:
+        return KmsFailure("CredentialRetrievalError")  # STS answered, which was asked for credentials: not KMS
+    metadata = error.response.get("ResponseMetadata", {})
+    return KmsFailure(
+        str(error.response.get("Error", {}).get("Code", taxonomy.UNCLASSIFIED)),
+        status=_status(error.response),
+        request_id=_request_id(error.response),
+        retry_after_seconds=_retry_after(metadata.get("HTTPHeaders", {})),
+    )
+
+
+def _is_of_connection(code: str) -> bool:
+    return code in {taxonomy.CONNECTION_REFUSED, taxonomy.CONNECTION_RESET}
+
+
+def _by_cause(error: BaseException) -> str:
+    """Return the code of the first known exception of Python's own in the chain, or nothing."""
+    for cause in _roots(error):
+        for kind, code in _BY_CAUSE:
+            if isinstance(cause, kind):
+                return code
+    return ""
+
+
+def _roots(error: BaseException) -> list[BaseException]:
+    """Return the chain of causes; botocore and urllib3 also keep causes in arguments and in `reason`."""
+    found: list[BaseException] = []
+    for cause in taxonomy.causes(error):
+        inner = [getattr(cause, "kwargs", {}).get("error"), getattr(cause, "reason", None), *cause.args]
+        found += [cause, *(part for part in inner if isinstance(part, BaseException))]
+    return found
+
+
+def _fields(reply: dict[str, Any], *names: str) -> list[Any]:
+    """Return the fields of a reply: botocore reports an answer that was cut short as a success without them."""
+    values = [reply.get(name) for name in names]
+    if not all(values):
+        raise KmsFailure(taxonomy.TRUNCATED, status=_status(reply), request_id=_request_id(reply))
+    return values
+
+
+def _status(reply: dict[str, Any]) -> int:
+    return int(reply.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def _request_id(reply: dict[str, Any]) -> str:
+    return str(reply.get("ResponseMetadata", {}).get("RequestId", ""))
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    for name, scale in zip(_RETRY_AFTER, (0.001, 1.0), strict=True):
+        value = headers.get(name, "")
+        if value.replace(".", "", 1).isdecimal():
+            return float(value) * scale
+    return None

@@ -1,0 +1,193 @@
+"""The regions as this process reaches them: a client, a lane and a breaker each, and one attempt at a time."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Generic, NoReturn, Protocol, TypeVar
+
+from kms_core._breakers import Breakers
+from kms_core._bulkhead import GivenUpError, Lane, Pending
+from kms_core._observe import Emit
+from kms_core.breaker import Admission, Outcome
+from kms_core.clock import Clock
+from kms_core.errors import AttemptFailure
+from kms_core.events import Attempt
+from kms_core.kms import Kms, KmsFailure
+from kms_core.taxonomy import DEADLINE, SATURATED, ErrorClass, classify
+
+
+class Answer(Protocol):
+    """What every answer of KMS has."""
+
+    @property
+    def request_id(self) -> str:
+        """As KMS gave it."""
+        ...
+
+
+A = TypeVar("A", bound=Answer)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request(Generic[A]):
+    """What is asked of whichever region is reached."""
+
+    operation: str
+    purpose: str
+    ask: Callable[[Kms], A]
+    """Makes the one request and checks the answer; raises `KmsFailure` only."""
+
+
+class AttemptFailedError(Exception):
+    """One attempt failed; it never leaves the core, which turns the whole call's attempts into one error."""
+
+    def __init__(self, failure: AttemptFailure, error: ErrorClass, retry_after_seconds: float | None) -> None:
+        super().__init__(str(failure))
+        self.failure = failure
+        self.error = error
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Regions:
+    """Makes attempts, and tells breakers and observer what came of each. Safe to call from any thread."""
+
+    def __init__(
+        self,
+        kms: Mapping[str, Kms],
+        lanes: Mapping[str, Lane],
+        breakers: Breakers,
+        *,
+        slow_seconds: float,
+        clock: Clock,
+        emit: Emit | None,
+    ) -> None:
+        self._kms = kms
+        self._lanes = lanes
+        self._breakers = breakers
+        self._slow_seconds = slow_seconds
+        self._clock = clock
+        self._emit = emit
+        self._joined: set[str] = set()
+
+    def begin(self, request: Request[A], region: str, admission: Admission, *, pinned: bool = False) -> Flight[A]:
+        """Start one attempt; it ends with the `finish` of what is returned, which must be called.
+
+        Raises:
+            ClosedError: the core was closed.
+        """
+        started_at = self._clock.monotonic()
+        try:
+            pending = self._lanes[region].submit(functools.partial(request.ask, self._kms[region]))
+        except BaseException:
+            self._breakers.report(region, admission, Outcome.UNKNOWN)  # gives a probe's permit back
+            raise
+        note = _Note(request.operation, request.purpose, region, admission, started_at, pinned)
+        return Flight(self, pending, note)
+
+    def joined(self, region: str) -> bool:
+        """Return whether `region` has answered this process yet."""
+        return region in self._joined
+
+    def close(self) -> None:
+        """End the threads, then the connections."""
+        for lane in self._lanes.values():
+            lane.close()
+        for kms in self._kms.values():
+            kms.close()
+
+    def succeeded(self, note: _Note, request_id: str) -> None:
+        """Take note of an answer."""
+        seconds = self._clock.monotonic() - note.started_at
+        self._joined.add(note.region)
+        outcome = Outcome.SLOW if seconds > self._slow_seconds else Outcome.GOOD
+        self._breakers.report(note.region, note.admission, outcome)
+        self._tell(note, seconds, "", request_id)
+
+    def failed(self, note: _Note, failure: KmsFailure, allowed_seconds: float) -> AttemptFailedError:
+        """Take note of a failure, and return what to raise."""
+        seconds = self._clock.monotonic() - note.started_at
+        error = classify(failure, note.operation)
+        if error.answered:
+            self._joined.add(note.region)
+        outcome = _outcome(failure.code, error, allowed_seconds, self._slow_seconds)
+        self._breakers.report(note.region, note.admission, outcome)
+        self._tell(note, seconds, failure.code, failure.request_id)
+        attempt = AttemptFailure(
+            region=note.region,
+            operation=note.operation,
+            error_code=failure.code,
+            request_id=failure.request_id,
+            seconds=seconds,
+        )
+        return AttemptFailedError(attempt, error, failure.retry_after_seconds)
+
+    def abandoned(self, note: _Note) -> None:
+        """Take note of an attempt that says nothing of its region: the core is closing, or we have a defect."""
+        self._breakers.report(note.region, note.admission, Outcome.UNKNOWN)
+
+    def _tell(self, note: _Note, seconds: float, error_code: str, request_id: str) -> None:
+        if self._emit is not None:
+            self._emit(
+                Attempt(
+                    region=note.region,
+                    operation=note.operation,
+                    purpose=note.purpose,
+                    seconds=seconds,
+                    error_code=error_code,
+                    request_id=request_id,
+                    pinned=note.pinned,
+                )
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class _Note:
+    """What is written down when an attempt begins."""
+
+    operation: str
+    purpose: str
+    region: str
+    admission: Admission
+    started_at: float
+    pinned: bool
+
+
+class Flight(Generic[A]):
+    """An attempt that is on its way."""
+
+    def __init__(self, regions: Regions, pending: Pending[A], note: _Note) -> None:
+        self._regions = regions
+        self._pending = pending
+        self._note = note
+
+    def finish(self, seconds: float) -> A:
+        """Return the answer, waiting for it at most `seconds` from now.
+
+        Raises:
+            AttemptFailedError: it failed, or took longer.
+        """
+        try:
+            answer = self._pending.result(seconds)
+        except GivenUpError as e:
+            self._fail(KmsFailure(DEADLINE if e.started else SATURATED), seconds, e)
+        except KmsFailure as e:
+            self._fail(e, seconds, e)
+        except BaseException:
+            self._regions.abandoned(self._note)
+            raise
+        self._regions.succeeded(self._note, answer.request_id)
+        return answer
+
+    def _fail(self, failure: KmsFailure, allowed_seconds: float, cause: BaseException) -> NoReturn:
+        raise self._regions.failed(self._note, failure, allowed_seconds) from cause
+
+
+def _outcome(code: str, error: ErrorClass, allowed_seconds: float, slow_seconds: float) -> Outcome:
+    """Return what a failure says of the region: nothing, when it had less time than a good answer may take."""
+    if code == DEADLINE and allowed_seconds < slow_seconds:
+        return Outcome.UNKNOWN
+    if error.counts:
+        return Outcome.FAILURE
+    return Outcome.GOOD if error.answered else Outcome.UNKNOWN

@@ -1,0 +1,98 @@
+"""What the core raises, sorted by what the caller can do about it.
+
+Go elsewhere or later: `KmsUnavailableError`. Call a person: `KmsDeniedError`. Give up on these bytes: `MessageError`.
+Key material is in none of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptFailure:
+    """One attempt at one region that failed."""
+
+    region: str
+    operation: str
+    """The KMS operation: `GenerateDataKey`, `Decrypt` or `DescribeKey`."""
+    error_code: str
+    """KMS's own code, or the core's name for a fault of the connection (`kms_core.taxonomy`)."""
+    request_id: str
+    """As KMS gave it; empty when no answer came."""
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.region}: {self.operation} {self.error_code} after {self.seconds * 1000:.0f} ms"
+
+
+class KmsCoreError(Exception):
+    """Everything the core raises knowingly."""
+
+    def __init__(self, message: str = "", *, attempts: Sequence[AttemptFailure] = ()) -> None:
+        super().__init__(message)
+        self.attempts = tuple(attempts)
+        """The attempts that failed, in order; empty when KMS was not asked."""
+
+    @property
+    def error_code(self) -> str:
+        """The last failed attempt's code; empty when KMS was not asked."""
+        return self.attempts[-1].error_code if self.attempts else ""
+
+
+class KmsUnavailableError(KmsCoreError):
+    """Every region that was tried failed for availability: the same call may succeed later."""
+
+
+class KmsDeniedError(KmsCoreError):
+    """A person must act: access, key state, configuration, or credentials."""
+
+
+class ConfigurationError(KmsCoreError, ValueError):
+    """The configuration, or a purpose asked for, cannot be right; nothing that happens later can heal it."""
+
+
+class ClosedError(KmsCoreError, RuntimeError):
+    """The core was closed before the call, or during it."""
+
+
+class Step(StrEnum):
+    """Where a message was refused: for tests and for the operator's own log, never for who sent the message."""
+
+    BASE64 = "base64"
+    HEADER = "header"
+    SUITE = "suite"
+    CONTEXT = "context"
+    KEY = "key"
+    """No wrapped key in the message belongs to the purpose that was asked for."""
+    UNWRAP = "unwrap"
+    """KMS refused the wrapped key, or the context that goes with it."""
+    DATA_KEY = "data key"
+    COMMITMENT = "commitment"
+    HEADER_TAG = "header tag"
+    FRAME = "frame"
+    SIGNATURE = "signature"
+    TRAILING = "trailing bytes"
+
+
+class MessageError(KmsCoreError):
+    """The bytes, or the context that goes with them, are bad. The text says no more: detail helps only an attacker."""
+
+    def __init__(
+        self,
+        message: str = "the message cannot be opened",
+        *,
+        step: Step = Step.HEADER,
+        attempts: Sequence[AttemptFailure] = (),
+    ) -> None:
+        super().__init__(message, attempts=attempts)
+        self.step = step
+
+
+class ContextError(MessageError, ValueError):
+    """The context that the caller itself gave is not usable; the text says why, since it tells nothing of a message."""
+
+    def __init__(self, message: str = "the context is not usable") -> None:
+        super().__init__(message, step=Step.CONTEXT)

@@ -1,0 +1,21 @@
+"""Public fakes and seams for tests of code that uses the core; they pass the same contract tests as the real thing."""
+
+from __future__ import annotations
+
+from kms_core.testing.clock import ManualClock
+from kms_core.testing.decode import Decoded, decode, encode, raw_aes_unwrap
+from kms_core.testing.estate import Call, FakeEstate, FakeKms
+from kms_core.testing.inline import InlineLane, core_over
+
+__all__ = [
+    "Call",
+    "Decoded",
+    "FakeEstate",
+    "FakeKms",
+    "InlineLane",
+    "ManualClock",
+    "core_over",
+    "decode",
+    "encode",
+    "raw_aes_unwrap",
+]

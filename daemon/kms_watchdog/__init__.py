@@ -1,0 +1,1 @@
+"""The watchdog: canaries, health, metrics, status page and estate."""

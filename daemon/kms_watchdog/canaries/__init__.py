@@ -1,0 +1,1 @@
+"""The canaries: one question a file, each asked through the crypto core."""

@@ -1,0 +1,222 @@
+"""Follow the drills' journals as they grow, and hand on what they say as the drill's own numbers (DESIGN §6).
+
+Only whole lines count; each must carry the chain on. A half-written last line is waited for; a broken chain is said
+once, and that run is followed no further.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from kms_core.events import BreakerMoved, FailedOver
+from kms_watchdog.drills import folder as folders
+from kms_watchdog.drills.folder import DrillFolder
+from kms_watchdog.drills.journal import GENESIS, MAX_LINE_BYTES, JournalError, Record, parse
+from kms_watchdog.drills.verdict import Verdict
+from kms_watchdog.results import CanaryResult, Mode
+from kms_watchdog.sinks.sink import DrillChange, DrillSink, EventSink, Seen, Sink, tell_drill, tell_event, write_to_all
+
+log = structlog.get_logger("drills")
+
+READ_BYTES = 4 * MAX_LINE_BYTES  # of one journal in one turn
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunView:
+    """What a run's journal has said so far."""
+
+    run_id: str
+    drill: str = ""
+    region: str = ""
+    started_at_utc: datetime | None = None
+    ended_at_utc: datetime | None = None
+    phase: str = ""
+    restored: bool = False
+    """Whether somebody has verified that its faults are gone."""
+    healed_by_reason: str = ""
+    """Why a healer had to; empty when none did."""
+    verdict: Verdict | None = None
+    closed: bool = False
+    broken: str = ""
+    """Why the journal is not believed; empty when it is."""
+    abandoned: bool = False
+    """Whether its owner died before it was going to break anything."""
+
+    @property
+    def active(self) -> bool:
+        """Whether it began and nobody has closed it."""
+        return self.started_at_utc is not None and not (self.closed or self.broken or self.abandoned)
+
+
+def view_after(view: RunView, record: Record) -> RunView:
+    """Return the view after one more record. Pure.
+
+    Raises:
+        KeyError, ValueError: the record lacks what its event promises.
+    """
+    fields = record.fields
+    changes: dict[str, Any] = {}
+    match record.event:
+        case "run-started":
+            changes = {"drill": str(fields["drill"]), "region": str(fields["region"]), "started_at_utc": record.at_utc}
+        case "phase-started":
+            changes = {"phase": str(fields["phase"])}
+        case "fault-injected":
+            changes = {"restored": False}
+        case "restore-verified":
+            changes = {"restored": True}
+        case "healed":
+            changes = {"healed_by_reason": str(fields["reason"])}
+        case "verdict":
+            changes = {"verdict": Verdict(fields["verdict"])}
+        case "closed":
+            changes = {"closed": True, "ended_at_utc": record.at_utc}
+        case _:
+            return view  # most records: what happened to one operation
+    return replace(view, **changes)
+
+
+@dataclass(slots=True)
+class _Cursor:
+    """How far one journal has been read."""
+
+    folder: DrillFolder
+    view: RunView
+    offset: int = 0
+    seq: int = 0
+    prev: str = GENESIS
+
+    def advance(self) -> Iterator[Record]:
+        """Yield the records that have come since, and keep the place after each.
+
+        Raises:
+            JournalError, KeyError, ValueError, TypeError: a whole line is not of this chain, or lacks a field.
+        """
+        *whole, torn = self._read().split(b"\n")
+        if len(torn) > MAX_LINE_BYTES:
+            raise JournalError(f"line {self.seq}: longer than {MAX_LINE_BYTES} bytes")
+        for raw in whole:
+            record = parse(raw, prev=self.prev, seq=self.seq)
+            self.view = view_after(self.view, record)
+            self.offset, self.seq, self.prev = self.offset + len(raw) + 1, self.seq + 1, record.hash
+            yield record
+
+    def _read(self) -> bytes:
+        try:
+            if self.folder.journal.stat().st_size <= self.offset:
+                return b""
+            with self.folder.journal.open("rb") as file:
+                file.seek(self.offset)
+                return file.read(READ_BYTES)
+        except FileNotFoundError:
+            return b""  # the undo record comes first
+
+
+class Follower:
+    """Follows every journal under the state folder; called from one thread at a time."""
+
+    def __init__(
+        self,
+        state_dir: Path,
+        *,
+        results: Sequence[Sink] = (),
+        events: Sequence[EventSink] = (),
+        drills: Sequence[DrillSink] = (),
+    ) -> None:
+        self._state_dir = state_dir
+        self._results, self._events, self._drills = tuple(results), tuple(events), tuple(drills)
+        self._cursors: dict[str, _Cursor] = {}
+        self._quiet = False
+
+    def restore(self) -> None:
+        """Read what happened before this process began: how drills ended is told, the numbers of then are not."""
+        self._quiet = True
+        try:
+            self.follow()
+        finally:
+            self._quiet = False
+
+    def follow(self) -> None:
+        """Read what has come since, of every run."""
+        for found in folders.folders(self._state_dir):
+            cursor = self._cursors.setdefault(found.run_id, _Cursor(found, RunView(run_id=found.run_id)))
+            if not cursor.view.broken:
+                self._follow(cursor)
+
+    def runs(self) -> tuple[RunView, ...]:
+        """Return the runs, newest first."""
+        views = [cursor.view for cursor in list(self._cursors.values())]
+        return tuple(sorted(views, key=lambda view: view.run_id, reverse=True))
+
+    def abandon(self, run_id: str) -> None:
+        """Take a run for ended: its owner is dead, and there was nothing to undo."""
+        cursor = self._cursors[run_id]
+        was_active, cursor.view = cursor.view.active, replace(cursor.view, abandoned=True)
+        if was_active:
+            self._change(cursor.view, active=False, at_utc=cursor.view.started_at_utc)
+
+    def _follow(self, cursor: _Cursor) -> None:
+        try:
+            for record in cursor.advance():
+                self._hand_on(record, cursor.view)
+        except (JournalError, KeyError, ValueError, TypeError, OSError) as e:
+            log.error("drill.journal_broken", run_id=cursor.view.run_id, error=f"{type(e).__name__}: {e}")  # noqa: TRY400 - the text says it all
+            was_active, cursor.view = cursor.view.active, replace(cursor.view, broken=str(e) or type(e).__name__)
+            if was_active:
+                self._change(cursor.view, active=False, at_utc=cursor.view.started_at_utc)
+
+    def _hand_on(self, record: Record, view: RunView) -> None:
+        match record.event:
+            case "run-started":
+                self._change(view, active=True, at_utc=record.at_utc)
+            case "closed":
+                self._change(view, active=False, at_utc=record.at_utc)
+            case "canary-result" if not self._quiet:
+                write_to_all(self._results, drill_result(record.fields, view.run_id))
+            case "breaker-moved" | "failed-over" if not self._quiet:
+                tell_event(self._events, Seen(event=drill_event(record), mode=Mode.DRILL, at_utc=record.at_utc))
+            case _:
+                pass
+
+    def _change(self, view: RunView, *, active: bool, at_utc: datetime | None) -> None:
+        change = drill_change(view, active=active, at_utc=at_utc)
+        tell_drill(self._drills, change)
+        if not self._quiet:
+            verdict = str(change.verdict) if change.verdict else None
+            event = "drill.began" if active else "drill.ended"
+            log.info(event, run_id=view.run_id, drill=view.drill, region=view.region, verdict=verdict)
+
+
+def drill_result(fields: Mapping[str, Any], run_id: str) -> CanaryResult:
+    """Return the result in a `canary-result` record: a drill's, whatever it says of itself."""
+    return replace(CanaryResult.from_json(fields["result"]), mode=Mode.DRILL, run_id=run_id)
+
+
+def drill_event(record: Record) -> BreakerMoved | FailedOver:
+    """Return the core's event in a record."""
+    f = record.fields
+    if record.event == "breaker-moved":
+        return BreakerMoved(region=f["region"], old=f["old"], new=f["new"], cause=f["cause"])
+    return FailedOver(
+        from_region=f["from_region"], to_region=f["to_region"], operation=f["operation"], purpose=f["purpose"]
+    )
+
+
+def drill_change(view: RunView, *, active: bool, at_utc: datetime | None) -> DrillChange:
+    """Return the beginning or the end of the run in `view`."""
+    if at_utc is None:
+        raise ValueError("a drill that never began does not change")
+    return DrillChange(
+        run_id=view.run_id,
+        drill=view.drill,
+        region=view.region,
+        active=active,
+        verdict=None if active else view.verdict,
+        at_utc=at_utc,
+    )

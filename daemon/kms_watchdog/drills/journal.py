@@ -1,0 +1,167 @@
+"""The journal's line format and its reader: append-only NDJSON, one hash chain, every line a `Record`.
+
+A line is canonical JSON (sorted keys, no spaces, UTF-8) with at least `schema`, `seq`, `at_utc`, `t`, `event`, `prev`
+and `hash`; `hash` is SHA-256 over the line without `hash`, and `prev` the hash of the line before (64 zeros before the
+first), so an edit, a gap or a change of order shows. `t` counts seconds since the run began on a monotonic clock; a
+healer, which is another process, continues it from the wall clock.
+
+Events, each with the fields that only it has (what follows Chaos Toolkit's events is named like them):
+
+    run-started           drill, target, region, regions, purposes, drill_file (the drill as it was read), config,
+                          versions, owner (pid, host), schema of the verdict
+    phase-started         phase: baseline | inject | hold | restore | recover | check
+    undo-recorded         undo (the undo record)
+    fault-injected        fault, region, proxy, toxics (read back from the server), enabled
+    fault-removed         region, proxy, by: drill | healer
+    restore-verified      proxies_left (names of ours still on the server; empty = gone), by
+    canary-result         result (`CanaryResult.to_json`)
+    operation             op, lane: warm | cold, operation: encrypt | decrypt, purpose, ok, seconds, region, error,
+                          message
+    attempt               region, operation, purpose, seconds, error_code, request_id, pinned, proxy
+    failed-over           from_region, to_region, operation, purpose
+    breaker-moved         region, old, new, cause
+    alarm-state           alarm, mode, region, state, since_utc, reason
+    messages-checked      when: baseline | hold | check, region, sealed, opened, refused, wrong (ids not opened)
+    context-refused       when, region, purpose, error_code (what KMS itself answered to a wrong context)
+    guard-checked         guard, held, detail
+    interrupted           reason
+    verdict               verdict, claims
+    healed                by: healer, reason: owner_dead | expired | asked, proxies, torn_line
+    closed                by: drill | healer, verdict (None when nobody judged)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+SCHEMA = 1
+GENESIS = "0" * 64
+MAX_LINE_BYTES = 1 << 20
+_OWN = frozenset({"schema", "seq", "at_utc", "t", "event", "prev", "hash"})
+
+
+class JournalError(ValueError):
+    """The journal is not whole: edited, out of order, of another schema, or torn where it must not be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """One line."""
+
+    seq: int
+    at_utc: datetime
+    t: float
+    event: str
+    fields: Mapping[str, Any]
+    prev: str
+    hash: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Journal:
+    """All whole lines, and what is left of a line whose writer died."""
+
+    records: tuple[Record, ...]
+    torn: bytes = b""
+
+    @property
+    def head(self) -> str:
+        """The hash that the next line must name as `prev`."""
+        return self.records[-1].hash if self.records else GENESIS
+
+    @property
+    def closed(self) -> bool:
+        """Whether somebody has finished this journal."""
+        return bool(self.records) and self.records[-1].event == "closed"
+
+
+def canonical(values: Mapping[str, Any]) -> bytes:
+    """Return `values` as canonical JSON: sorted keys, no spaces, UTF-8, no NaN."""
+    text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode()
+
+
+def seal(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `values` with the `hash` that proves them."""
+    return {**values, "hash": hashlib.sha256(canonical(values)).hexdigest()}
+
+
+def line(
+    *, seq: int, at_utc: datetime, t: float, event: str, fields: Mapping[str, Any], prev: str
+) -> tuple[bytes, str]:
+    """Return the line's bytes, newline included, and its hash.
+
+    Raises:
+        ValueError: `fields` names one of the line's own fields, or holds what JSON cannot.
+    """
+    if clash := _OWN & fields.keys():
+        raise ValueError(f"a journal field may not be called {min(clash)}")
+    head = {"schema": SCHEMA, "seq": seq, "at_utc": at_utc.isoformat(), "t": round(t, 6), "event": event, "prev": prev}
+    sealed = seal({**fields, **head})
+    return canonical(sealed) + b"\n", str(sealed["hash"])
+
+
+def parse(raw: bytes, *, prev: str, seq: int) -> Record:
+    """Return the record in one line (without its newline), which must follow `prev` as number `seq`.
+
+    Raises:
+        JournalError: not a line of this chain.
+    """
+    try:
+        values = json.loads(raw)
+        proof = values.pop("hash")
+        body = {name: value for name, value in values.items() if name not in _OWN}
+        record = Record(
+            seq=values["seq"],
+            at_utc=datetime.fromisoformat(values["at_utc"]),
+            t=float(values["t"]),
+            event=values["event"],
+            fields=body,
+            prev=values["prev"],
+            hash=proof,
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
+        raise JournalError(f"line {seq}: not a journal record: {e}") from e
+    if values["schema"] != SCHEMA:
+        raise JournalError(f"line {seq}: schema {values['schema']}, this version reads {SCHEMA}")
+    if (record.seq, record.prev) != (seq, prev):
+        raise JournalError(f"line {seq}: out of order: it says it is number {record.seq} after {record.prev[:12]}")
+    if seal(values)["hash"] != proof:
+        raise JournalError(f"line {seq}: edited: its content does not match its hash")
+    return record
+
+
+def parse_all(raw: bytes) -> Journal:
+    """Return the journal in `raw`; a last line without newline is kept apart as torn, never believed.
+
+    Raises:
+        JournalError: a whole line is not of this chain.
+    """
+    *whole, torn = raw.split(b"\n")
+    return Journal(records=tuple(_chain(whole)), torn=torn)
+
+
+def _chain(lines: Iterable[bytes]) -> Iterable[Record]:
+    prev = GENESIS
+    for seq, raw in enumerate(lines):
+        record = parse(raw, prev=prev, seq=seq)
+        prev = record.hash
+        yield record
+
+
+def read(path: Path) -> Journal:
+    """Return the journal in `path`; one that is not there yet is empty.
+
+    Raises:
+        JournalError: it is not whole.
+    """
+    try:
+        return parse_all(path.read_bytes())
+    except FileNotFoundError:
+        return Journal(records=())

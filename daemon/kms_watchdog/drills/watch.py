@@ -1,0 +1,229 @@
+"""Look after faults that a drill left behind: whoever finds one whose owner is dead or whose time is up heals it.
+
+The healing itself is the drill engine's (`python -m kms_chaos heal`), in a process of its own: nothing it does or fails
+to do can stop the watchdog.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, Protocol
+
+import structlog
+
+from kms_core.clock import Clock
+from kms_watchdog import metrics
+from kms_watchdog.drills import undo
+from kms_watchdog.drills.folder import DrillFolder, folders
+from kms_watchdog.drills.follow import Follower, RunView
+from kms_watchdog.drills.undo import UndoRecord, UndoRecordError
+from kms_watchdog.sinks.prometheus import Exposition
+from kms_watchdog.sinks.series import drill_series
+
+log = structlog.get_logger("drills")
+
+HEAL_SECONDS = 30.0
+"""After that a healer is killed; it is bounded itself, this is for one that hangs."""
+RETRY_SECONDS = (2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+
+HealReason = Literal["owner_dead", "expired"]
+
+
+class Healer(Protocol):
+    """A healing under way; `subprocess.Popen` is one."""
+
+    def poll(self) -> int | None:
+        """Return its exit code, None while it runs."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end."""
+
+
+StartHealer = Callable[[str], Healer]
+
+
+def start_healer(config: Path) -> StartHealer:
+    """Return what starts `kms-chaos heal` for a run, with the configuration in `config`."""
+
+    def start(run_id: str) -> Healer:
+        # Not through the shell, and nothing in it comes from outside: run ids are checked when folders are listed.
+        return subprocess.Popen(  # noqa: S603 - as said above
+            [sys.executable, "-m", "kms_chaos", "heal", "--config", str(config), "--run", run_id],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=None,
+        )
+
+    return start
+
+
+def why_heal(record: UndoRecord, *, has_owner: bool, now_utc: datetime) -> HealReason | None:
+    """Return why the faults of an open run must be undone now; None: its owner lives and has time left."""
+    if not has_owner:
+        return "owner_dead"
+    return "expired" if now_utc >= record.expires_at_utc else None
+
+
+@dataclass(slots=True)
+class _Healing:
+    """What is being done about one run."""
+
+    drill: str
+    reason: HealReason
+    healer: Healer
+    started: float
+
+
+@dataclass(slots=True)
+class _Tries:
+    failed: int = 0
+    not_before: float = 0.0
+    counted: bool = False
+
+
+class DrillWatch:
+    """Looks at every run's folder; called from one thread at a time, and never waits for a healer."""
+
+    def __init__(
+        self,
+        state_dir: Path,
+        exposition: Exposition,
+        clock: Clock,
+        *,
+        start: StartHealer,
+        follower: Follower,
+    ) -> None:
+        """`follower` is asked what the journals say, in the thread that calls `look`."""
+        self._state_dir, self._exposition, self._clock = state_dir, exposition, clock
+        self._start, self._follower = start, follower
+        self._healings: dict[str, _Healing] = {}
+        self._tries: dict[str, _Tries] = {}
+        self._told: set[str] = set()
+        self._proxies: frozenset[str] = frozenset()
+        self.leftovers: tuple[str, ...] = ()
+        """Runs whose faults nobody owns and nobody has undone yet."""
+
+    def look(self) -> None:
+        """Look once: collect healers that ended, start those that are due."""
+        self._collect()
+        left: dict[str, UndoRecord] = {}
+        orphans: list[str] = []
+        views = self._views()
+        for found in folders(self._state_dir):
+            if (view := views.get(found.run_id)) and (view.closed or view.abandoned):
+                continue
+            record = self._undo_record(found)
+            if record is None:
+                self._forget_if_dead(found)
+                continue
+            left[found.run_id] = record
+            if self._see_to(found, record):
+                orphans.append(found.run_id)
+        self.leftovers = tuple(orphans)
+        self._show(left, self._views())
+
+    def stop(self) -> None:
+        """End the healers under way; the next start looks again."""
+        for healing in self._healings.values():
+            healing.healer.kill()
+            healing.healer.wait(5.0)
+        self._healings.clear()
+
+    def _views(self) -> dict[str, RunView]:
+        self._follower.follow()
+        return {view.run_id: view for view in self._follower.runs()}
+
+    def _undo_record(self, found: DrillFolder) -> UndoRecord | None:
+        try:
+            return undo.read(found.undo)
+        except FileNotFoundError:
+            return None
+        except (UndoRecordError, OSError) as e:
+            self._tell_once(found.run_id, f"{type(e).__name__}: {e}")
+            return None
+
+    def _forget_if_dead(self, found: DrillFolder) -> None:
+        """Let go of a run that died before it was going to break anything: nothing is left to heal."""
+        if not found.undo.exists() and found.journal.exists() and not found.has_owner():
+            self._follower.abandon(found.run_id)
+
+    def _see_to(self, found: DrillFolder, record: UndoRecord) -> bool:
+        """Start a healer where one is due; return whether the run is nobody's."""
+        if found.run_id in self._healings:
+            return True  # its lock is the healer's now: looking at it would get in the way
+        reason = why_heal(record, has_owner=found.has_owner(), now_utc=self._clock.now_utc())
+        if reason is None or self._views()[found.run_id].closed:
+            return False  # an owner that is done closes the journal first, and lets go of the lock then
+        if self._clock.monotonic() >= self._tries.setdefault(found.run_id, _Tries()).not_before:
+            self._heal(found.run_id, record.drill, reason)
+        return True
+
+    def _heal(self, run_id: str, drill: str, reason: HealReason) -> None:
+        log.warning("drill.heal_started", run_id=run_id, drill=drill, reason=reason)
+        try:
+            healer = self._start(run_id)
+        except OSError as e:
+            self._failed(run_id, f"could not start: {e}")
+            return
+        self._healings[run_id] = _Healing(drill, reason, healer, self._clock.monotonic())
+
+    def _collect(self) -> None:
+        for run_id, healing in list(self._healings.items()):
+            code = healing.healer.poll()
+            if code is None and self._clock.monotonic() - healing.started > HEAL_SECONDS:
+                healing.healer.kill()
+                healing.healer.wait(5.0)
+                code = -9
+            if code is None:
+                continue
+            del self._healings[run_id]
+            self._ended(run_id, healing, code)
+
+    def _ended(self, run_id: str, healing: _Healing, code: int) -> None:
+        if code != 0:
+            self._failed(run_id, f"exit code {code}")
+            return
+        tries = self._tries[run_id]
+        self._put_off(tries)
+        log.warning("drill.healed", run_id=run_id, drill=healing.drill, reason=healing.reason)
+        if not tries.counted:  # healing twice is harmless, but it is one fault
+            tries.counted = True
+            self._exposition.create(drill_series(healing.drill))
+            self._exposition.add(metrics.FAULTS_HEALED, healing.drill, healing.reason)
+
+    def _failed(self, run_id: str, why: str) -> None:
+        self._put_off(self._tries[run_id])
+        self._exposition.add(metrics.HEAL_FAILURES)
+        log.error("drill.heal_failed", run_id=run_id, why=why)
+
+    def _put_off(self, tries: _Tries) -> None:
+        pause_seconds = RETRY_SECONDS[min(tries.failed, len(RETRY_SECONDS) - 1)]
+        tries.failed += 1
+        tries.not_before = self._clock.monotonic() + pause_seconds
+
+    def _show(self, left: Mapping[str, UndoRecord], views: Mapping[str, RunView]) -> None:
+        proxies = frozenset(
+            proxy.name
+            for run_id, record in left.items()
+            if run_id not in views or not views[run_id].restored
+            for proxy in record.proxies
+        )
+        for name in self._proxies - proxies:
+            self._exposition.remove(metrics.FAULTS_ACTIVE, name)  # names carry the run: they never come back
+        for name in proxies:
+            self._exposition.put(metrics.FAULTS_ACTIVE, name, value=1)
+        self._proxies = proxies
+
+    def _tell_once(self, run_id: str, error: str) -> None:
+        if run_id not in self._told:
+            self._told.add(run_id)
+            self._exposition.add(metrics.HEAL_FAILURES)
+            log.error("drill.undo_record_unreadable", run_id=run_id, error=error)

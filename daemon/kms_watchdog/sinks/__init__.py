@@ -1,0 +1,1 @@
+"""Where results go: metrics, log, history, health; each takes them by itself."""

@@ -1,0 +1,118 @@
+"""What happened lately: the last results of each canary in memory, all of some days in SQLite.
+
+Failures have a ring of their own, so that a flood of successes does not wash them out.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections import deque
+from datetime import timedelta
+from pathlib import Path
+
+from kms_core.clock import Clock
+from kms_watchdog.health import Subject
+from kms_watchdog.results import CanaryResult, Mode, Outcome
+from kms_watchdog.sqlite_file import SqliteFile
+
+TICKS = 60
+"""Results of each canary on the status page."""
+FAILURES = 50
+KEEP = timedelta(days=14)
+MAX_ROWS = 1_000_000  # some 200 MB; bounds what a short interval can write
+_TRIM_EVERY = 500  # writes
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS results (
+    id INTEGER PRIMARY KEY,
+    started_at REAL NOT NULL,
+    canary TEXT NOT NULL,
+    region TEXT NOT NULL,
+    key TEXT NOT NULL,
+    mode TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    body TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS by_time ON results (started_at);
+CREATE INDEX IF NOT EXISTS by_outcome ON results (outcome, id) WHERE outcome != 'OK';
+"""
+
+
+class HistorySink:
+    """Keeps results; any thread may call any method, and reading never waits for the disk."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self._clock = clock
+        self._file = SqliteFile(path, schema=_SCHEMA, version=1, clock=clock)
+        self._lock = threading.Lock()
+        self._ticks: dict[Subject, deque[CanaryResult]] = {}
+        self._failures: deque[CanaryResult] = deque(maxlen=FAILURES)
+        self._writes = 0
+        for result in self._file.call(_recent):
+            self._remember(result)
+        self._failures.clear()
+        self._failures.extend(self._file.call(_failures))
+
+    def write(self, result: CanaryResult) -> None:
+        """Keep one result."""
+        with self._lock:
+            self._remember(result)
+            self._writes += 1
+            trim = self._writes % _TRIM_EVERY == 0
+        self._file.submit(lambda db: _insert(db, result))
+        if trim:
+            oldest = (self._clock.now_utc() - KEEP).timestamp()
+            self._file.submit(lambda db: _trim(db, oldest))
+
+    def ticks(self) -> dict[Subject, tuple[CanaryResult, ...]]:
+        """Return the last live results by canary, oldest first."""
+        with self._lock:
+            return {subject: tuple(results) for subject, results in self._ticks.items()}
+
+    def failures(self) -> tuple[CanaryResult, ...]:
+        """Return the last results that were not OK, live and drill, newest first."""
+        with self._lock:
+            return tuple(reversed(self._failures))
+
+    def close(self) -> None:
+        """Write what is waiting and close the file."""
+        self._file.close()
+
+    def _remember(self, result: CanaryResult) -> None:
+        if result.outcome is not Outcome.OK:
+            self._failures.append(result)
+        if result.mode is Mode.LIVE:
+            subject = Subject(result.canary, result.region, result.key)
+            self._ticks.setdefault(subject, deque(maxlen=TICKS)).append(result)
+
+
+def _insert(db: sqlite3.Connection, result: CanaryResult) -> None:
+    db.execute(
+        "INSERT INTO results (started_at, canary, region, key, mode, outcome, body) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            result.started_at_utc.timestamp(),
+            result.canary,
+            result.region,
+            result.key,
+            str(result.mode),
+            str(result.outcome),
+            json.dumps(result.to_json(), separators=(",", ":")),
+        ),
+    )
+
+
+def _trim(db: sqlite3.Connection, oldest: float) -> None:
+    db.execute("DELETE FROM results WHERE started_at < ?", (oldest,))
+    db.execute("DELETE FROM results WHERE id <= (SELECT max(id) FROM results) - ?", (MAX_ROWS,))
+
+
+def _recent(db: sqlite3.Connection) -> list[CanaryResult]:
+    rows = db.execute("SELECT body FROM results ORDER BY id DESC LIMIT 2000").fetchall()
+    return [CanaryResult.from_json(json.loads(body)) for (body,) in reversed(rows)]
+
+
+def _failures(db: sqlite3.Connection) -> list[CanaryResult]:
+    rows = db.execute("SELECT body FROM results WHERE outcome != 'OK' ORDER BY id DESC LIMIT ?", (FAILURES,)).fetchall()
+    return [CanaryResult.from_json(json.loads(body)) for (body,) in reversed(rows)]

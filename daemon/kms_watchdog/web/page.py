@@ -1,0 +1,143 @@
+"""The status page: the status document drawn as HTML, with no asset from elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib import resources
+from typing import Any
+
+import jinja2
+
+CHART_WIDTH, CHART_HEIGHT = 240, 56
+_CONTENT_TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """One file that the page links to."""
+
+    body: bytes
+    content_type: str
+
+    @property
+    def tag(self) -> str:
+        """What tells one content from another, part of its address."""
+        return hashlib.sha256(self.body).hexdigest()[:12]
+
+
+class Page:
+    """Templates and assets, read once."""
+
+    def __init__(self) -> None:
+        self.assets = _assets()
+        environment = jinja2.Environment(
+            loader=jinja2.PackageLoader("kms_watchdog.web", "templates"),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        environment.filters.update(
+            duration=duration, milliseconds=milliseconds, clock=clock, ago=ago, chart=chart, tally=tally
+        )
+        environment.globals["asset"] = self._address
+        self._whole = environment.get_template("page.html")
+        self._fragment = environment.get_template("fragment.html")
+
+    def whole(self, document: Mapping[str, Any]) -> str:
+        """Return the page."""
+        return self._whole.render(document)
+
+    def fragment(self, document: Mapping[str, Any]) -> str:
+        """Return the part of the page that changes."""
+        return self._fragment.render(document)
+
+    def _address(self, name: str) -> str:
+        return f"/static/{name}?v={self.assets[name].tag}"
+
+
+def duration(seconds: float | None) -> str:
+    """Return a time span for people: `12 s`, `4 min`, `3 h`, `2 d`."""
+    if seconds is None:
+        return "never"
+    seconds = max(0.0, seconds)
+    if seconds < _MINUTE:
+        return f"{seconds:.0f} s"
+    if seconds < _HOUR:
+        return f"{seconds // _MINUTE:.0f} min"
+    return f"{seconds // _HOUR:.0f} h" if seconds < _DAY else f"{seconds // _DAY:.0f} d"
+
+
+def ago(moment: str | None, now: str) -> str:
+    """Return how long before `now` something was; both are ISO 8601."""
+    if moment is None:
+        return "never"
+    return duration((_parse(now) - _parse(moment)).total_seconds())
+
+
+def milliseconds(seconds: float | None) -> str:
+    """Return a latency for people."""
+    if seconds is None:
+        return "–"  # noqa: RUF001 - a dash where a number would be
+    return f"{seconds * 1000:.1f} ms" if seconds < 0.1 else f"{seconds * 1000:.0f} ms"  # noqa: PLR2004 - three digits
+
+
+def clock(moment: str | None) -> str:
+    """Return date and time in UTC for people, to the second."""
+    return f"{_parse(moment):%Y-%m-%d %H:%M:%S} UTC" if moment else "–"  # noqa: RUF001 - as above
+
+
+def tally(ticks: Sequence[Mapping[str, Any]]) -> str:
+    """Return what a row of ticks says, in words."""
+    counts = {outcome: sum(t["outcome"] == outcome for t in ticks) for outcome in ("OK", "FAILED", "BLIND")}
+    said = [f"{counts['OK']} of the last {len(ticks)} looks OK"]
+    said += [f"{counts[name]} {name.lower()}" for name in ("FAILED", "BLIND") if counts[name]]
+    return ", ".join(said)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chart:
+    """A latency line, in the coordinates of the drawing."""
+
+    line: str
+    area: str
+    failures: tuple[float, ...]
+    top_seconds: float
+
+
+def chart(latency: Sequence[Mapping[str, Any]]) -> Chart | None:
+    """Return the drawing of latencies, oldest first, equally spaced; None of fewer than two.
+
+    The scale ends above the slowest good answer: one black hole of seconds would flatten everything else.
+    """
+    if len(latency) < 2:  # noqa: PLR2004 - a line needs two points
+        return None
+    good = [point["seconds"] for point in latency if point["ok"]]
+    top_seconds = max(good, default=1.0) * 1.15 or 1.0
+    step = CHART_WIDTH / (len(latency) - 1)
+    spots = [
+        (round(i * step, 1), round(CHART_HEIGHT * (1 - min(point["seconds"] / top_seconds, 1.0)), 1), point["ok"])
+        for i, point in enumerate(latency)
+    ]
+    points = [f"{x},{y}" for x, y, ok in spots if ok]
+    line = "M" + " L".join(points) if points else ""
+    first = next((x for x, _, ok in spots if ok), 0)
+    last = next((x for x, _, ok in reversed(spots) if ok), 0)
+    area = f"{line} L{last},{CHART_HEIGHT} L{first},{CHART_HEIGHT} Z" if line else ""
+    return Chart(line=line, area=area, failures=tuple(x for x, _, ok in spots if not ok), top_seconds=top_seconds)
+
+
+def _parse(moment: str) -> datetime:
+    return datetime.fromisoformat(moment)
+
+
+def _assets() -> dict[str, Asset]:
+    folder = resources.files("kms_watchdog.web") / "static"
+    return {
+        file.name: Asset(file.read_bytes(), _CONTENT_TYPES["." + file.name.rpartition(".")[2]])
+        for file in folder.iterdir()
+    }

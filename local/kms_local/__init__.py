@@ -1,0 +1,1 @@
+"""A local AWS (KMS, CloudWatch, SNS, STS) and a Toxiproxy-compatible server."""

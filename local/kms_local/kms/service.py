@@ -1,0 +1,70 @@
+"""KMS in one region, from HTTP request to HTTP response."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kms_local.gate import Gate
+from kms_local.kms import aliases, cryptography, lifecycle, policies, rotation, tags
+from kms_local.kms.call import Call, Operation
+from kms_local.kms.keys import Estate
+from kms_local.request_log import Entry, RequestLog
+from kms_local.wire.errors import ServiceError
+from kms_local.wire.exchange import Request, Response
+from kms_local.wire.json_front import JsonProtocol, unknown_operation
+from kms_local.wire.params import JsonObject, Params
+
+PROTOCOL = JsonProtocol(target_prefix="TrentService.", content_type="application/x-amz-json-1.1")
+
+OPERATIONS: dict[str, Operation] = {
+    **lifecycle.OPERATIONS,
+    **cryptography.OPERATIONS,
+    **aliases.OPERATIONS,
+    **policies.OPERATIONS,
+    **rotation.OPERATIONS,
+    **tags.OPERATIONS,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KmsService:
+    """Answers the KMS requests of one region; every one is logged, refused ones too."""
+
+    gate: Gate
+    estate: Estate
+    log: RequestLog
+
+    async def __call__(self, request: Request) -> Response:
+        """Answer one request."""
+        request_id = self.gate.new_id()
+        entry = Entry(region=self.gate.region, request_id=request_id, peer_port=request.peer_port)
+        try:
+            answer = await self._answer(request, entry)
+        except ServiceError as error:
+            self.log.write(entry.ended(error.code, self.gate.now()))
+            return PROTOCOL.refusal(error, request_id)
+        self.log.write(entry.ended("ok", self.gate.now()))
+        return PROTOCOL.answer(answer, request_id)
+
+    async def _answer(self, request: Request, entry: Entry) -> JsonObject:
+        operation = entry.operation = PROTOCOL.operation(request)
+        if operation not in OPERATIONS:
+            raise unknown_operation()
+        self.gate.verify(request, "kms")
+        members = PROTOCOL.decode(request)
+        entry.describe(members)
+        await self.gate.suffer("kms", operation, entry.key_id)
+        answer = OPERATIONS[operation](self._call(members))
+        entry.describe_answer(answer)
+        return answer
+
+    def _call(self, members: JsonObject) -> Call:
+        now = self.gate.now()
+        self.estate.settle(now)
+        return Call(
+            estate=self.estate,
+            region=self.estate.regions[self.gate.region],
+            params=Params(members),
+            now=now,
+            entropy=self.gate.entropy,
+        )

@@ -1,0 +1,1 @@
+"""What every local AWS service shares: TLS listeners, HTTP values, signatures, and the two wire protocols."""
