@@ -8,14 +8,14 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from kms_chaos.durable import sync_folder
 from kms_chaos.faults import undo as undoing
-from kms_chaos.faults.toxiproxy import Toxiproxy, ToxiproxyUnreachableError
+from kms_chaos.faults.toxiproxy import Toxiproxy, ToxiproxyError, ToxiproxyUnreachableError
 from kms_chaos.journal_writer import write_all
 from kms_core.clock import Clock
 from kms_watchdog.drills import journal, undo
@@ -47,7 +47,6 @@ class _Restored:
     """What the server looks like after the undoing."""
 
     undone: tuple[undoing.Undone, ...] = ()
-    left: tuple[str, ...] = ()
     finding: str = "undone and read back"
 
     @property
@@ -92,19 +91,16 @@ def heal(where: DrillFolder, clock: Clock) -> Healed:
 
 @contextmanager
 def _owned(where: DrillFolder, clock: Clock) -> Iterator[None]:
-    for attempt in range(_LOCK_TRIES):
-        lock = where.owned()
-        try:
-            lock.__enter__()
-            break
-        except FolderBusyError:
-            if attempt == _LOCK_TRIES - 1:
-                raise
-            clock.wait(threading.Event(), _LOCK_PAUSE_SECONDS)
-    try:
+    with ExitStack() as stack:
+        for attempt in range(1, _LOCK_TRIES + 1):
+            try:
+                stack.enter_context(where.owned())
+                break
+            except FolderBusyError:
+                if attempt == _LOCK_TRIES:
+                    raise
+                clock.wait(threading.Event(), _LOCK_PAUSE_SECONDS)
         yield
-    finally:
-        lock.__exit__(None, None, None)
 
 
 def _heal_orphan(where: DrillFolder, record: UndoRecord, clock: Clock) -> Healed:
@@ -118,7 +114,10 @@ def _heal_orphan(where: DrillFolder, record: UndoRecord, clock: Clock) -> Healed
 def _restore(record: UndoRecord) -> _Restored:
     try:
         with Toxiproxy(record.toxiproxy_url) as server:
-            return _Restored(undone=undoing.undo(server, record), left=undoing.left(server, record))
+            undone = undoing.undo(server, record)
+            if left := undoing.left(server, record):
+                raise ToxiproxyError(f"still on {server.url} after they were undone: {', '.join(left)}")
+            return _Restored(undone=undone)
     except ToxiproxyUnreachableError as e:
         if e.refused:  # its state is in memory only: nothing of ours can be active there
             return _Restored(finding="server gone, and its state with it")
@@ -137,7 +136,7 @@ def _finish_journal(where: DrillFolder, restored: _Restored, clock: Clock) -> bo
     if (injected and not removed) or restored.was_hurt:
         for region, proxy in _hurt(injected, restored):
             pen.line("fault-removed", region=region, proxy=proxy, by="healer", toxics_left=[])
-    pen.line("restore-verified", proxies_left=list(restored.left), by="healer", finding=restored.finding)
+    pen.line("restore-verified", proxies_left=[], by="healer", finding=restored.finding)
     proxies = [one.proxy for one in restored.undone if one.found]
     pen.line("healed", by="healer", reason="owner_dead", proxies=proxies, torn_line=torn, finding=restored.finding)
     pen.line("closed", by="healer", verdict=None)

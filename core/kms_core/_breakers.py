@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from kms_core import breaker as pure
 from kms_core._observe import Emit
 from kms_core.breaker import Admission, Breaker, BreakerPolicy, Closed, HalfOpen, Open, Outcome
 from kms_core.clock import Clock
 from kms_core.events import BreakerCause, BreakerMoved, BreakerState
+
+Leave = TypeVar("Leave", Admission, Admission | None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,30 +42,15 @@ class Breakers:
 
     def admit(self, region: str) -> Admission | None:
         """Return leave to call `region`, or None when its breaker refuses."""
-        with self._lock:
-            old = self._states[region]
-            admission, new = pure.admit(old, self._policy, now=self._clock.monotonic())
-            self._set(region, new)
-        self._tell(region, old, new, None)
-        return admission
+        return self._decide(region, pure.admit)
 
     def admit_anyway(self, region: str) -> Admission:
         """Return leave for a call that is never refused, and whose result counts."""
-        with self._lock:
-            old = self._states[region]
-            admission, new = pure.admit_anyway(old, self._policy, now=self._clock.monotonic())
-            self._set(region, new)
-        self._tell(region, old, new, None)
-        return admission
+        return self._decide(region, pure.admit_anyway)
 
     def admit_last(self, region: str) -> Admission:
         """Return leave to call `region` because every other is refused as well: the last door is never closed."""
-        with self._lock:
-            old = self._states[region]
-            admission, new = pure.admit_last(old, self._policy, now=self._clock.monotonic())
-            self._set(region, new)
-        self._tell(region, old, new, None)
-        return admission
+        return self._decide(region, pure.admit_last)
 
     def soonest(self, regions: Iterable[str]) -> str:
         """Return which of `regions` may be asked soonest; the first of equals. There must be one."""
@@ -98,6 +86,14 @@ class Breakers:
                 region: BreakerView(state=pure.name_of(state), since_seconds=now - self._moved_at[region])
                 for region, state in self._states.items()
             }
+
+    def _decide(self, region: str, admit: Callable[..., tuple[Leave, Breaker]]) -> Leave:
+        with self._lock:
+            old = self._states[region]
+            admission, new = admit(old, self._policy, now=self._clock.monotonic())
+            self._set(region, new)
+        self._tell(region, old, new, None)
+        return admission
 
     def _set(self, region: str, new: Breaker) -> None:
         if type(new) is not type(self._states[region]):

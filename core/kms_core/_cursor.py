@@ -29,12 +29,16 @@ class Cursor:
 
     def take(self, count: int) -> bytes:
         """Return the next `count` bytes."""
-        start = self.skip(count)
-        return self._buffer[start : self.position]
+        start = self.position
+        end = start + count  # written out, and not by `skip`: this is called some twenty times a message
+        if end > self._end:
+            raise MessageError(step=self.step)
+        self.position = end
+        return self._buffer[start:end]
 
     def u8(self) -> int:
         """Return the next byte."""
-        return self._buffer[self.skip(1)]
+        return self.take(1)[0]
 
     def u16(self) -> int:
         """Return the next two bytes as a number."""

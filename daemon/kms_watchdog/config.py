@@ -9,6 +9,7 @@ import difflib
 import hashlib
 import re
 import tomllib
+import typing
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -25,6 +26,21 @@ RoleName = Annotated[str, Field(pattern=r"^[A-Za-z0-9+=,.@_-]{1,64}$")]
 RoleNames = Annotated[tuple[RoleName, ...], Field(strict=False)]
 FilePath = Annotated[Path, Field(strict=False)]
 HttpsUrl = Annotated[str, Field(pattern=r"^https://[^/\s]+$")]
+
+EXPECTED = {
+    REGION_NAME: "an AWS region, such as us-east-1",
+    r"^[A-Za-z0-9+=,.@_-]{1,64}$": "a role's name (not its ARN)",
+    r"^https://[^/\s]+$": "https://HOST, with :PORT where needed and no path",
+    r"^[a-z0-9-]{1,40}$": "1 to 40 of a-z, 0-9 and -",
+    r"^\d{12}$": "12 digits, in quotes",
+    r"^alias/[A-Za-z0-9/_-]{1,250}$": "alias/NAME, of letters, digits and /_-",
+    r"^mrk-[0-9a-f]{32}$": "mrk- and 32 hex digits",
+    r"^(\[[0-9a-fA-F:.]+\]|[^:\s]+):\d{1,5}$": "HOST:PORT, such as 127.0.0.1:9464",
+    r"^[A-Za-z0-9_./#:-]{1,240}$": "1 to 240 of letters, digits and _./#:-",
+    r"^[A-Za-z0-9-]{1,100}$": "1 to 100 of letters, digits and -",
+    r"^http://[^/\s]+:\d{1,5}$": "http://HOST:PORT",
+}
+"""What each pattern here asks for, in words; a test sees that none is forgotten."""
 
 CANARY_CONTEXT = {"canary": "true"}
 """The pair every canary and drill sends and every policy confines the watchdog to (DESIGN §6): spelt here alone."""
@@ -284,7 +300,8 @@ def _anchor_paths(document: dict[str, Any], folder: Path) -> None:
 
 
 def _first_line(error: ValidationError) -> str:
-    found = error.errors(include_url=False)
+    # What is misspelt also shows as missing elsewhere: the misspelling is the cause.
+    found = sorted(error.errors(include_url=False), key=lambda one: one["type"] != "extra_forbidden")
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     return _describe(found[0]) + more
 
@@ -298,6 +315,8 @@ def _describe(error: ErrorDetails) -> str:
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "missing":
         return f"{where}: missing; a value is expected here"
+    if error["type"] == "string_pattern_mismatch":
+        message = f"should be {EXPECTED[error['ctx']['pattern']]}, not {error['input']!r}"
     return f"{where}: {message[0].lower()}{message[1:]}"
 
 
@@ -305,8 +324,6 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     """Return the keys that the section at `location` knows."""
     schema: Any = Settings
     for part in location:
-        field = schema.model_fields.get(part) if hasattr(schema, "model_fields") else None
-        if field is None:
-            return list(Key.model_fields) + list(Endpoint.model_fields)  # inside [keys.x] or [endpoints.x]
-        schema = field.annotation
-    return list(schema.model_fields) if hasattr(schema, "model_fields") else []
+        of_tables = typing.get_origin(schema) is dict  # [keys.NAME] and [endpoints.NAME]: any name, one kind of table
+        schema = typing.get_args(schema)[1] if of_tables else schema.model_fields[part].annotation
+    return list(schema.model_fields)

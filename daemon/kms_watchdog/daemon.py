@@ -73,6 +73,7 @@ class Daemon:
         subjects = tuple(subject_of(canary) for canary in self.canaries)
         self._by_id = {canary_id(canary): canary for canary in self.canaries}
         self._waiting = set(self._by_id)
+        self._ready = False
 
         self.exposition = Exposition()
         self.exposition.create(all_series(_cardinality(settings, subjects, self.canaries)))
@@ -177,6 +178,7 @@ class Daemon:
         self.prometheus.on_job(job, result, lag_seconds)
         canary = self._by_id.get(job.id)
         if canary and result == "missed":
+            self._waiting.discard(job.id)
             write_to_all(self._results, runner.could_not_ask(canary, self.clock, Reason.OWN_DEADLINE))
 
     def _jobs(self) -> tuple[Job, ...]:
@@ -209,6 +211,9 @@ class Daemon:
         self.prometheus.on_health(health)
         if not self._waiting:  # before the first round is over, "not healthy yet" is no news
             self._log.on_health(health)
+        if not self._ready and not self.waiting_for():
+            self._ready = True
+            log.info("daemon.ready", status=str(health.status))
 
     def _breakers(self) -> Mapping[str, str]:
         return {region: health.breaker for region, health in self.core.health().regions.items()}

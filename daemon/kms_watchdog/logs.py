@@ -49,8 +49,8 @@ def _stamp(clock: Clock) -> Processor:
 def _json() -> list[Processor]:
     return [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-        _without_none,
         structlog.processors.format_exc_info,
+        _in_order,
         structlog.processors.JSONRenderer(),
     ]
 
@@ -61,6 +61,12 @@ def _console() -> list[Processor]:
         _without_none,
         structlog.dev.ConsoleRenderer(timestamp_key="at_utc", pad_event_to=24),
     ]
+
+
+def _in_order(_logger: Any, _name: str, event: EventDict) -> EventDict:
+    """Put what every line has first; leave out what is not known."""
+    first = {name: event.pop(name) for name in ("at_utc", "level", "event") if name in event}
+    return first | {name: value for name, value in event.items() if value is not None}
 
 
 def _without_none(_logger: Any, _name: str, event: EventDict) -> EventDict:

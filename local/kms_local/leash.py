@@ -29,9 +29,10 @@ from types import FrameType
 from typing import IO
 
 DEFAULT_GRACE_SECONDS = 5.0
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
 _LOOK_SECONDS = 0.05  # how often the guard looks whether a dying group is empty
 _GUARD_MARGIN_SECONDS = 5.0  # how much longer than the grace a guard may take
+_LOOKS_AFTER_KILL = 100  # a process that even SIGKILL does not end (it hangs in the kernel) is not waited for
 _EXIT_CANNOT_START = 127
 _STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _Stream = int | IO[bytes] | None
@@ -126,9 +127,13 @@ def stop_with_parent(number: signal.Signals = signal.SIGTERM) -> bool:
     Linux only; "parent" is the *thread* that started this process, so a parent that starts it from a short-lived thread
     stops it too early.
     """
+    return _prctl(_PR_SET_PDEATHSIG, int(number))
+
+
+def _prctl(option: int, argument: int) -> bool:
     if not sys.platform.startswith("linux"):
         return False
-    return bool(ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0) == 0)
+    return bool(ctypes.CDLL(None, use_errno=True).prctl(option, argument, 0, 0, 0) == 0)
 
 
 # -- the guard: what runs between parent and child ---------------------------------------------------------------------
@@ -149,6 +154,7 @@ class _Guard:
         self._leash = flags.leash
         self._grace_seconds = flags.grace_seconds
         self._wake, self._signals = _signal_pipe()
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)  # the child's orphans become ours, so that we see the group's end at once
         self._child = subprocess.Popen(  # noqa: S603  running what it is told is its purpose
             flags.argv,
             start_new_session=True,
@@ -185,21 +191,33 @@ class _Guard:
         """End what is left of the child's group, politely at first."""
         if not self._signal_group(signal.SIGTERM):
             return
+        looks_after_kill: int | None = None
         signal.setitimer(signal.ITIMER_REAL, max(self._grace_seconds, _LOOK_SECONDS))
-        while self._signal_group(0):
+        while self._signal_group(0) and looks_after_kill != 0:
             ready, _, _ = select.select([self._wake], [], [], _LOOK_SECONDS)
             if ready and signal.SIGALRM in os.read(self._wake, 64):
                 self._signal_group(signal.SIGKILL)
+                looks_after_kill = _LOOKS_AFTER_KILL
+            elif looks_after_kill is not None:
+                looks_after_kill -= 1
         signal.setitimer(signal.ITIMER_REAL, 0)
 
     def _signal_group(self, number: int) -> bool:
         """Signal the group, 0 only looks; say whether anybody is in it."""
-        self._child.poll()  # a child that is dead and not waited for would still count
+        if self._child.poll() is not None:  # who is dead and not waited for would still count
+            self._reap_orphans()
         try:
             os.killpg(self._child.pid, number)
         except (ProcessLookupError, PermissionError):  # macOS says "permission" of a group of zombies
             return False
         return True
+
+
+    def _reap_orphans(self) -> None:
+        """Wait for the dead of the group that have become children of the guard."""
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-self._child.pid, os.WNOHANG)[0]:
+                pass
 
 
 def _signal_pipe() -> tuple[int, int]:

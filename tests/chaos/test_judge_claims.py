@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+
 from kms_chaos.judge import judge
 from kms_chaos.testing import (
     END,

@@ -1,11 +1,17 @@
-"""An estate of three regions in memory, cores over it, and an observer that remembers."""
+"""Three regions in memory, cores over them, an observer that remembers; and three regions of a local server."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
+import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
+import boto3
 import pytest
 
 from kms_core import Core, CoreConfig, KeyConfig
@@ -81,3 +87,82 @@ def make_core(estate: FakeEstate, recorder: Recorder) -> Iterator[Callable[..., 
 @pytest.fixture
 def core(make_core: Callable[..., Core]) -> Core:
     return make_core()
+
+
+REGIONS = CONFIG.regions
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalAws:
+    """A local AWS with the keys of `CONFIG`, reached by plain boto3."""
+
+    endpoints: dict[str, str]
+    ca_bundle: str
+    credentials: dict[str, str]
+    key_ids: dict[str, str]
+
+    def client(self, region: str) -> Any:
+        """Return a plain boto3 client; close it."""
+        return boto3.client(
+            "kms",
+            region_name=region,
+            endpoint_url=self.endpoints[region],
+            verify=self.ca_bundle,
+            **self.credentials,
+        )
+
+    def config(self, **changes: Any) -> CoreConfig:
+        """Return `CONFIG` for this server."""
+        endpoints = self.endpoints | changes.pop("endpoints", {})
+        return dataclasses.replace(CONFIG, endpoints=endpoints, ca_bundle=self.ca_bundle, **changes)
+
+
+@pytest.fixture(scope="session")
+def local_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
+    """Serve three regions, and make the keys with their replicas and aliases as on AWS."""
+    folder = tmp_path_factory.mktemp("local-aws")
+    command = [sys.executable, "-m", "kms_local", "serve", "--dir", str(folder), "--no-toxiproxy"]
+    server = subprocess.Popen([*command, "--creating-seconds", "0"])
+    try:
+        document = _endpoints(server, folder / "endpoints.json")
+        yield _with_keys(document)
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+@pytest.fixture
+def local_credentials(local_aws: LocalAws, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let boto3 find the local server's credentials where it looks in production."""
+    for name, value in local_aws.credentials.items():
+        monkeypatch.setenv(name.upper(), value)
+
+
+def _endpoints(server: subprocess.Popen[bytes], path: Path) -> dict[str, Any]:
+    pause = threading.Event()
+    for _ in range(600):
+        if path.exists():
+            return dict(json.loads(path.read_text()))
+        assert server.poll() is None, "the local server ended before it was ready"
+        pause.wait(0.05)
+    raise AssertionError("the local server was not ready in time")
+
+
+def _with_keys(document: dict[str, Any]) -> LocalAws:
+    aws = LocalAws(
+        endpoints={region: found["kms"] for region, found in document["regions"].items()},
+        ca_bundle=document["ca_bundle"],
+        credentials=document["credentials"],
+        key_ids={},
+    )
+    clients = {region: aws.client(region) for region in REGIONS}
+    for purpose, key in CONFIG.keys.items():
+        key_id = clients[REGIONS[0]].create_key(MultiRegion=True)["KeyMetadata"]["KeyId"]
+        for region in REGIONS[1:]:
+            clients[REGIONS[0]].replicate_key(KeyId=key_id, ReplicaRegion=region)
+        for client in clients.values():
+            client.create_alias(AliasName=key.alias, TargetKeyId=key_id)
+        aws.key_ids[purpose] = key_id
+    for client in clients.values():
+        client.close()
+    return aws

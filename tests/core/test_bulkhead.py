@@ -43,7 +43,9 @@ def test_a_call_returns_its_value_and_raises_its_error(bulkhead: Bulkhead) -> No
 
 def test_a_call_that_hangs_is_given_up(bulkhead: Bulkhead, released: threading.Event) -> None:
     """The caller goes on; the thread stays with the call, and others are served."""
-    hanging = bulkhead.submit(lambda: released.wait(20))
+    started = threading.Event()
+    hanging = bulkhead.submit(lambda: (started.set(), released.wait(20)))
+    assert started.wait(10)
 
     with pytest.raises(GivenUpError) as given_up:
         hanging.result(0.02)
@@ -84,9 +86,10 @@ def test_threads_are_reused_and_end_with_close(released: threading.Event) -> Non
 
 def test_close_refuses_what_is_queued(released: threading.Event) -> None:
     """Nobody waits for a call that nobody will make."""
-    bulkhead = Bulkhead("queued", CLOCK, workers=1)
-    hanging = bulkhead.submit(lambda: released.wait(20))
+    bulkhead, started = Bulkhead("queued", CLOCK, workers=1), threading.Event()
+    hanging = bulkhead.submit(lambda: (started.set(), released.wait(20))[1])
     queued = bulkhead.submit(lambda: None)
+    assert started.wait(10)
 
     bulkhead.close()
 

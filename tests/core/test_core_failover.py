@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from kms_core import Core
-from kms_core.errors import KmsDeniedError, KmsUnavailableError
+from kms_core.errors import ClosedError, KmsDeniedError, KmsUnavailableError
 from kms_core.events import Attempt, BreakerMoved, FailedOver, KeyQuarantined
 from kms_core.kms import GeneratedKey, KmsFailure
 from kms_core.message import encrypted_data_keys
@@ -311,3 +311,35 @@ def test_an_observer_that_raises_hurts_nobody(estate: FakeEstate, config: Any) -
 
     with core_over(estate, config, observer=Broken()) as core:
         assert core.decrypt(seal(core), purpose="general", context={"number": "0"}) == b"x"
+
+
+def test_closing_ends_a_call_that_is_under_way(core: Core, estate: FakeEstate) -> None:
+    """It does not go on to another region."""
+    estate.fail("ReadTimeout")
+    estate[EAST].during = lambda call: core.close()
+
+    with pytest.raises(ClosedError):
+        seal(core)
+
+    assert estate.asked() == [EAST]
+
+
+def test_a_defect_of_ours_blames_no_region(core: Core, estate: FakeEstate, clock: ManualClock) -> None:
+    """It comes out as it is, and a probe that it hit gives its permit back."""
+    estate.fail("ConnectionRefused", regions=[EAST])
+    for number in range(3):
+        seal(core, number)
+    estate.fail(None)
+    clock.advance(6.1)
+
+    def defect(call: object) -> None:
+        raise ZeroDivisionError
+
+    estate[EAST].during = defect
+    with pytest.raises(ZeroDivisionError):
+        seal(core, 7)
+    estate[EAST].during = None
+    estate.calls.clear()
+    seal(core, 8)
+
+    assert estate.asked() == [EAST]

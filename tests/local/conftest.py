@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import boto3
 import pytest
@@ -186,7 +187,7 @@ class ToxiproxyServer:
 
     def clear(self) -> None:
         for name in self.call("GET", "/proxies").json():
-            assert self.call("DELETE", f"/proxies/{name}").status == 204
+            assert self.call("DELETE", f"/proxies/{quote(name)}").status == 204
 
 
 def free_port() -> int:

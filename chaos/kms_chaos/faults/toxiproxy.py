@@ -90,12 +90,12 @@ class Toxic:
             raise ValueError(f"{self.type}: {name} must be a whole number from {least} to {most}, not {value!r}")
 
     def to_json(self) -> dict[str, Any]:
-        """Return the toxic as Toxiproxy's API writes it."""
+        """Return the toxic as Toxiproxy's API writes it: every attribute named, and 0 where none was given."""
         return {
             "name": self.name,
             "type": self.type,
             "stream": self.stream,
-            "attributes": dict(self.attributes),
+            "attributes": {name: self.attributes.get(name, 0) for name in _RANGES[self.type]},
             "toxicity": self.toxicity,
         }
 

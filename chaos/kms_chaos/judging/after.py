@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kms_chaos.judging.findings import Finding, broke, claim, held, missing, unclear
+from kms_chaos.judging.findings import Finding, broke, claim, gather, held, missing, unclear
 from kms_chaos.judging.history import CONNECTION, NOT_REFUSED, WRONG_CONTEXT_REFUSED, History
 from kms_watchdog.drills.journal import Record
 from kms_watchdog.drills.verdict import Claim
@@ -34,6 +34,8 @@ def _restored(h: History) -> Iterator[Finding]:
     if h.injected is None:
         yield unclear("no fault was injected")
         return
+    if not any(r.seq < h.injected.seq for r in h.of_event("undo-recorded")):
+        yield broke("the fault was injected before an undo record was on disk", [h.injected])
     if h.removed is None:
         yield missing(h, "the fault's removal was not recorded")
         return
@@ -81,32 +83,30 @@ def nothing_lost(h: History) -> Claim:
 
 def _nothing_lost(h: History) -> Iterator[Finding]:
     for when, regions in (("baseline", h.regions), ("hold", h.others), ("check", h.regions)):
-        for region in regions:
-            yield _opened(h, when, region)
-            for purpose in h.purposes:
-                yield _refused(h, when, region, purpose)
+        yield from gather((region, _opened(h, when, region)) for region in regions)
+        yield from gather((region, _refused(h, when, region, purpose)) for region in regions for purpose in h.purposes)
 
 
 def _opened(h: History, when: str, region: str) -> Finding:
     record = h.first("messages-checked", when=when, region=region)
     if record is None:
-        return unclear(f"nobody opened the messages in {region} at {when}")
+        return unclear(f"at {when}, nobody opened the messages in {{}}")
     sealed, opened, wrong = (record.fields[name] for name in ("sealed", "opened", "wrong"))
     if wrong:
-        return broke(f"{sealed - opened} of {sealed} messages did not open in {region} at {when}", [record])
+        return broke(f"at {when}, {sealed - opened} of {sealed} messages did not open in {{}}", [record])
     if not sealed or opened != sealed:
-        return unclear(f"only {opened} of {sealed} messages were tried in {region} at {when}", [record])
-    return held(f"all {sealed} messages opened in {region} at {when}", [record])
+        return unclear(f"at {when}, only {opened} of {sealed} messages were tried in {{}}", [record])
+    return held(f"at {when}, all {sealed} messages opened in {{}}", [record])
 
 
 def _refused(h: History, when: str, region: str, purpose: str) -> Finding:
     record = h.first("context-refused", when=when, region=region, purpose=purpose)
     if record is None:
-        return unclear(f"no wrong context was offered for {purpose} in {region} at {when}")
+        return unclear(f"at {when}, KMS was offered no wrong context in {{}}")
     code = record.fields["error_code"]
     if code == NOT_REFUSED:
-        return broke(f"KMS in {region} accepted a wrong context for {purpose} at {when}", [record])
+        return broke(f"at {when}, KMS accepted a wrong context for {purpose} in {{}}", [record])
     if code != WRONG_CONTEXT_REFUSED:
         heard = "was not heard" if code in CONNECTION else "answered something else"
-        return unclear(f"KMS in {region} {heard} about a wrong context for {purpose} at {when}: {code}", [record])
-    return held("KMS refused every wrong context", [record])
+        return unclear(f"at {when}, KMS {heard} about a wrong context for {purpose} in {{}}: {code}", [record])
+    return held("KMS itself refused each wrong context, every time in every region asked", [record])

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from kms_chaos.drill import AlarmRule
-from kms_chaos.judging.findings import Finding, broke, claim, held, missing, unclear
+from kms_chaos.judging.findings import Finding, broke, claim, gather, held, missing, unclear
 from kms_chaos.judging.history import History
 from kms_watchdog.drills.journal import Record
 from kms_watchdog.drills.verdict import Claim
@@ -35,9 +35,7 @@ def _alarms(h: History) -> Iterator[Finding]:
     for rule in plan.must_clear:
         for key in _keys(h, rule):
             yield _cleared(h, key, rule.within_seconds or 0.0)
-    for rule in plan.must_not_fire:
-        for key in _keys(h, rule):
-            yield _stayed_quiet(h, key)
+    yield from gather((_named(key), _stayed_quiet(h, key)) for rule in plan.must_not_fire for key in _keys(h, rule))
 
 
 def _keys(h: History, rule: AlarmRule) -> list[Key]:
@@ -123,14 +121,14 @@ def _stayed_quiet(h: History, key: Key) -> Finding:
     seen = readings(h, key)
     loud = [r for r in seen if r.fields["state"] == "ALARM"]
     if loud:
-        return broke(f"{_named(key)} fired, which it must not", loud)
+        return broke("{} fired, which must not be", loud)
     if not seen or seen[-1].fields.get("last") is not True:
-        return unclear(f"{_named(key)} was not read to the end", seen[-1:])
+        return unclear("not read to the end: {}", seen[-1:])
     if seen[-1].fields["state"] != "OK":
-        return unclear(f"{_named(key)} was {seen[-1].fields['state']} in the end, not OK", seen[-1:])
+        return unclear(f"{seen[-1].fields['state']} in the end, not OK: {{}}", seen[-1:])
     if gap := _unbridged(seen):
-        return unclear(f"{_named(key)} could not be read for a while", [gap])
-    return held(f"{_named(key)} stayed quiet", [seen[0], seen[-1]])
+        return unclear("could not be read for a while: {}", [gap])
+    return held("stayed quiet: {}", [seen[0], seen[-1]])
 
 
 def _unbridged(seen: tuple[Record, ...]) -> Record | None:

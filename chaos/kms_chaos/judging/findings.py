@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from kms_chaos.judging.history import History
@@ -53,6 +53,19 @@ def claim(name: str, title: str, findings: Iterable[Finding]) -> Claim:
         finding="; ".join(dict.fromkeys(f.text for f in telling)),
         evidence=tuple(sorted({seq for f in telling for seq in f.evidence})),
     )
+
+
+def gather(found: Iterable[tuple[str, Finding]]) -> Iterator[Finding]:
+    """Merge findings that say the same of several places; `{}` in their text stands for the place."""
+    places: dict[tuple[Verdict, str], list[str]] = {}
+    evidence: dict[tuple[Verdict, str], list[int]] = {}
+    for place, finding in found:
+        same = finding.verdict, finding.text
+        places.setdefault(same, []).append(place)
+        evidence.setdefault(same, []).extend(finding.evidence)
+    for (verdict, text), where in places.items():
+        named = ", ".join(dict.fromkeys(where))
+        yield Finding(verdict, text.replace("{}", named), tuple(evidence[verdict, text]))
 
 
 def _numbers(records: Iterable[Record]) -> tuple[int, ...]:

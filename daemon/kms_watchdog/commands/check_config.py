@@ -13,7 +13,9 @@ from kms_watchdog.config import fingerprint
 @click.command("check-config", epilog="Example:  kms-watchdog check-config --config watchdog.toml")
 @config_option
 def command(config_path: Path) -> None:
-    """Check the configuration and say what it asks for; asks nobody else.
+    """Check the configuration.
+
+    Says what it asks for; asks nobody else.
 
     Exit code 0: good; 2: not, with one line that names file, key and what is expected.
     """

@@ -13,10 +13,10 @@ import structlog
 from rich.console import Console
 from rich.table import Table
 
-from kms_core import Core, SystemClock
+from kms_core import ConfigurationError, Core, SystemClock
 from kms_watchdog import logs, runner
 from kms_watchdog.canaries.canary import Canary
-from kms_watchdog.commands.options import BAD_FOUND, COULD_NOT_TELL, GOOD, config_option, load_settings
+from kms_watchdog.commands.options import BAD_FOUND, COULD_NOT_TELL, GOOD, Stop, config_option, load_settings
 from kms_watchdog.config import Settings
 from kms_watchdog.daemon import live_canaries
 from kms_watchdog.results import CanaryResult, Outcome
@@ -35,8 +35,11 @@ def command(config_path: Path, *, as_json: bool) -> None:
     settings = load_settings(config_path)
     clock = SystemClock()
     logs.configure(settings.log, clock)
-    with Core(settings.core_config(), clock=clock) as core:
-        results = ask_all(settings, core)
+    try:
+        with Core(settings.core_config(), clock=clock) as core:
+            results = ask_all(settings, core)
+    except ConfigurationError as e:
+        raise Stop(str(e)) from e
     if as_json:
         document = {"schema": 1, "outcome": str(worst(results)), "results": [result.to_json() for result in results]}
         click.echo(json.dumps(document, indent=2))

@@ -58,14 +58,17 @@ Examples:
   kms-watchdog provision apply --yes --steps keys,aliases,rotation --config watchdog.toml""",
 )
 def command() -> None:
-    """Make the keys that the configuration asks for; deletes nothing, ever, and never makes a second key."""
+    """Make the keys that are asked for.
+
+    Deletes nothing, ever, and never makes a second key.
+    """
 
 
 @command.command("plan")
 @config_option
 @steps_option
 def plan_command(config_path: Path, groups: frozenset[Group]) -> None:
-    """Show what is missing; changes nothing.
+    """Show what is missing; change nothing.
 
     Exit code 0: all is there; 1: something is missing or differs; 3: AWS did not answer; 4: a person must decide.
     """
@@ -82,7 +85,7 @@ def plan_command(config_path: Path, groups: frozenset[Group]) -> None:
 @steps_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def apply_command(config_path: Path, groups: frozenset[Group], *, yes: bool) -> None:
-    """Make what is missing, then read all of it back and compare.
+    """Make what is missing, then read it back.
 
     May be run again at any time: it goes on where it was. Exit code 0: all is there; 1: something failed or differs;
     3: AWS did not answer; 4: refused.

@@ -1,10 +1,11 @@
 """What happened lately: the last results of each canary in memory, all of some days in SQLite.
 
-Failures have a ring of their own, so that a flood of successes does not wash them out.
+Failures have rings of their own, live and drill apart, so that a flood of others does not wash them out.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import sqlite3
 import threading
@@ -48,12 +49,12 @@ class HistorySink:
         self._file = SqliteFile(path, schema=_SCHEMA, version=1, clock=clock)
         self._lock = threading.Lock()
         self._ticks: dict[Subject, deque[CanaryResult]] = {}
-        self._failures: deque[CanaryResult] = deque(maxlen=FAILURES)
+        self._failures: dict[Mode, deque[CanaryResult]] = {mode: deque(maxlen=FAILURES) for mode in Mode}
         self._writes = 0
         for result in self._file.call(_recent):
-            self._remember(result)
-        self._failures.clear()
-        self._failures.extend(self._file.call(_failures))
+            self._tick(result)
+        for mode, failures in self._failures.items():
+            failures.extend(self._file.call(functools.partial(_last_failures, mode=mode)))
 
     def write(self, result: CanaryResult) -> None:
         """Keep one result."""
@@ -74,7 +75,8 @@ class HistorySink:
     def failures(self) -> tuple[CanaryResult, ...]:
         """Return the last results that were not OK, live and drill, newest first."""
         with self._lock:
-            return tuple(reversed(self._failures))
+            kept = [result for failures in self._failures.values() for result in failures]
+        return tuple(sorted(kept, key=lambda result: result.started_at_utc, reverse=True))
 
     def close(self) -> None:
         """Write what is waiting and close the file."""
@@ -82,7 +84,10 @@ class HistorySink:
 
     def _remember(self, result: CanaryResult) -> None:
         if result.outcome is not Outcome.OK:
-            self._failures.append(result)
+            self._failures[result.mode].append(result)
+        self._tick(result)
+
+    def _tick(self, result: CanaryResult) -> None:
         if result.mode is Mode.LIVE:
             subject = Subject(result.canary, result.region, result.key)
             self._ticks.setdefault(subject, deque(maxlen=TICKS)).append(result)
@@ -113,6 +118,8 @@ def _recent(db: sqlite3.Connection) -> list[CanaryResult]:
     return [CanaryResult.from_json(json.loads(body)) for (body,) in reversed(rows)]
 
 
-def _failures(db: sqlite3.Connection) -> list[CanaryResult]:
-    rows = db.execute("SELECT body FROM results WHERE outcome != 'OK' ORDER BY id DESC LIMIT ?", (FAILURES,)).fetchall()
+def _last_failures(db: sqlite3.Connection, mode: Mode) -> list[CanaryResult]:
+    rows = db.execute(
+        "SELECT body FROM results WHERE outcome != 'OK' AND mode = ? ORDER BY id DESC LIMIT ?", (str(mode), FAILURES)
+    ).fetchall()
     return [CanaryResult.from_json(json.loads(body)) for (body,) in reversed(rows)]

@@ -69,9 +69,35 @@ def status_document(status: Status) -> dict[str, Any]:
         ],
         "canaries": [_canary(subject, standing, status) for subject, standing in status.board.canaries.items()],
         "failures": [result.to_json() for result in status.failures],
+        "failure_groups": failure_groups(status.failures),
         "drills": [_drill(view, status.reports) for view in status.runs[:DRILLS_SHOWN]],
         "jobs": [{"id": name, "next_run_utc": _iso(at)} for name, at in status.next_runs[:JOBS_SHOWN]],
     }
+
+
+def failure_groups(failures: Sequence[CanaryResult]) -> list[dict[str, Any]]:
+    """Return failures of one cause in one region as one entry each; `failures` and the groups are newest first."""
+    groups: dict[tuple[str, ...], list[CanaryResult]] = {}
+    for result in failures:
+        cause = (result.mode, result.canary, result.region, result.outcome, str(result.reason), result.error_code)
+        groups.setdefault(cause, []).append(result)
+    return [
+        {
+            "mode": str(group[0].mode),
+            "canary": group[0].canary,
+            "region": group[0].region,
+            "keys": sorted({result.key for result in group}),
+            "outcome": str(group[0].outcome),
+            "reason": str(group[0].reason),
+            "error_code": group[0].error_code,
+            "request_id": group[0].request_id,
+            "count": len(group),
+            "last_at_utc": _iso(group[0].started_at_utc),
+            "first_at_utc": _iso(group[-1].started_at_utc),
+            "slowest_seconds": round(max(result.duration_seconds for result in group), 6),
+        }
+        for group in groups.values()
+    ]
 
 
 def percentile(values: Iterable[float], share: float) -> float | None:

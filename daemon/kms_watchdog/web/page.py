@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -101,7 +102,7 @@ def tally(ticks: Sequence[Mapping[str, Any]]) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """A latency line, in the coordinates of the drawing."""
+    """A latency line, in the coordinates of the drawing; failures interrupt it."""
 
     line: str
     area: str
@@ -116,19 +117,23 @@ def chart(latency: Sequence[Mapping[str, Any]]) -> Chart | None:
     """
     if len(latency) < 2:  # noqa: PLR2004 - a line needs two points
         return None
-    good = [point["seconds"] for point in latency if point["ok"]]
-    top_seconds = max(good, default=1.0) * 1.15 or 1.0
+    top_seconds = max((point["seconds"] for point in latency if point["ok"]), default=1.0) * 1.15 or 1.0
     step = CHART_WIDTH / (len(latency) - 1)
     spots = [
         (round(i * step, 1), round(CHART_HEIGHT * (1 - min(point["seconds"] / top_seconds, 1.0)), 1), point["ok"])
         for i, point in enumerate(latency)
     ]
-    points = [f"{x},{y}" for x, y, ok in spots if ok]
-    line = "M" + " L".join(points) if points else ""
-    first = next((x for x, _, ok in spots if ok), 0)
-    last = next((x for x, _, ok in reversed(spots) if ok), 0)
-    area = f"{line} L{last},{CHART_HEIGHT} L{first},{CHART_HEIGHT} Z" if line else ""
-    return Chart(line=line, area=area, failures=tuple(x for x, _, ok in spots if not ok), top_seconds=top_seconds)
+    runs = [tuple(run) for ok, run in itertools.groupby(spots, key=lambda spot: spot[2]) if ok]
+    return Chart(
+        line=" ".join(_path(run) for run in runs),
+        area=" ".join(f"{_path(run)} L{run[-1][0]},{CHART_HEIGHT} L{run[0][0]},{CHART_HEIGHT} Z" for run in runs),
+        failures=tuple(x for x, _, ok in spots if not ok),
+        top_seconds=top_seconds,
+    )
+
+
+def _path(run: Sequence[tuple[float, float, bool]]) -> str:
+    return "M" + " L".join(f"{x},{y}" for x, y, _ in run)
 
 
 def _parse(moment: str) -> datetime:

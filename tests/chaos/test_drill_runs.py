@@ -1,0 +1,226 @@
+"""Drills from end to end against a local AWS: to the verdict, to a halt, to a refusal, to a SIGKILL."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from kms_chaos.cli import cli
+from kms_chaos.faults.toxiproxy import Toxiproxy
+from kms_core import SystemClock
+from kms_watchdog.drills import journal
+from kms_watchdog.drills.folder import DrillFolder, folders
+
+Wait = Callable[[Callable[[], bool], float, str], None]
+MakeConfig = Callable[..., Path]
+
+
+def only_run(config: Path) -> DrillFolder:
+    (found,) = folders(config.parent / "state")
+    return found
+
+
+def events(where: DrillFolder) -> list[str]:
+    return [record.event for record in journal.read(where.journal).records]
+
+
+def proxies_left(local_aws: Any) -> dict[str, Any]:
+    with Toxiproxy(local_aws.toxiproxy_url) as server:
+        return {name: state for name, state in server.proxies().items() if name.startswith("kmswd.")}
+
+
+def start(local_aws: Any, config: Path, drill: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "kms_chaos", "run", str(drill), "--config", str(config)],
+        env=local_aws.environment,
+        stdout=subprocess.DEVNULL,
+    )
+
+
+def until_event(config: Path, event: str, wait_until: Wait) -> None:
+    def seen() -> bool:
+        return any(event in events(found) for found in folders(config.parent / "state"))
+
+    wait_until(seen, 40.0, f"{event} in the journal")
+
+
+@pytest.mark.usefixtures("daemon_lives")
+def test_a_drill_runs_to_its_verdict_and_leaves_nothing(
+    local_aws: Any, make_config: MakeConfig, short_drill: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that needs no alarm is HELD; with no alarm looked at, the drill is INCONCLUSIVE: never green by omission."""
+    for name, value in local_aws.environment.items():
+        monkeypatch.setenv(name, value)
+    config = make_config()
+
+    result = CliRunner().invoke(cli, ["run", str(short_drill), "--config", str(config), "--json"])
+
+    assert result.exit_code == 3, result.output
+    judged = json.loads(result.stdout)
+    assert {c["name"]: c["verdict"] for c in judged["claims"]} == {
+        "steady-state-before": "HELD",
+        "fault-was-real": "HELD",
+        "workload-objective": "HELD",
+        "breaker-moves": "HELD",
+        "alarms": "INCONCLUSIVE",
+        "restored": "HELD",
+        "nothing-lost": "HELD",
+        "warm-and-cold": "HELD",
+    }
+    where = only_run(config)
+    seen = events(where)
+    assert seen.index("undo-recorded") < seen.index("attempt") < seen.index("fault-injected") < seen.index("verdict")
+    assert seen[-1] == "closed"
+    assert json.loads(where.verdict.read_text(encoding="utf-8")) == judged
+    assert "INCONCLUSIVE" in where.report.read_text(encoding="utf-8")
+    assert proxies_left(local_aws) == {}
+
+    again = CliRunner().invoke(cli, ["judge", where.run_id, "--config", str(config), "--json"])
+    assert (again.exit_code, json.loads(again.stdout)) == (3, judged)
+    where.report.unlink()
+    written = CliRunner().invoke(cli, ["report", str(where.path)])
+    assert written.exit_code == 0
+    assert where.report.exists()
+
+
+@pytest.mark.usefixtures("daemon_lives")
+def test_a_drill_that_is_killed_in_its_fault_is_healed(
+    local_aws: Any, make_config: MakeConfig, short_drill: Path, wait_until: Wait
+) -> None:
+    """SIGKILL leaves the fault; `heal` leaves nothing, a finished journal, and no second drill is let in before it."""
+    config = make_config()
+    drill = start(local_aws, config, short_drill)
+    try:
+        until_event(config, "fault-injected", wait_until)
+    finally:
+        drill.kill()
+        drill.wait()
+    assert any(state.toxics for state in proxies_left(local_aws).values())
+
+    refused = CliRunner().invoke(cli, ["run", str(short_drill), "--config", str(config)], env=local_aws.environment)
+    healed = CliRunner().invoke(cli, ["heal", "--config", str(config)])
+
+    assert refused.exit_code == 4
+    assert "is not closed" in refused.output
+    assert healed.exit_code == 0, healed.output
+    assert proxies_left(local_aws) == {}
+    assert events(only_run(config))[-4:] == ["fault-removed", "restore-verified", "healed", "closed"]
+    judged = CliRunner().invoke(cli, ["judge", str(only_run(config).path)])
+    assert judged.exit_code == 3
+    assert "nothing to heal" in CliRunner().invoke(cli, ["heal", "--config", str(config)]).output
+
+
+@pytest.mark.usefixtures("daemon_lives")
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGINT, id="ctrl-c"), pytest.param(signal.SIGTERM, id="term")])
+def test_a_halt_restores_first(
+    local_aws: Any, make_config: MakeConfig, short_drill: Path, wait_until: Wait, number: signal.Signals
+) -> None:
+    """Interrupted and restored: exit code 3, and the journal says by what."""
+    config = make_config()
+    drill = start(local_aws, config, short_drill)
+    try:
+        until_event(config, "fault-injected", wait_until)
+        drill.send_signal(number)
+        code = drill.wait(30)
+    finally:
+        drill.kill()
+        drill.wait()
+
+    assert code == 3
+    assert proxies_left(local_aws) == {}
+    found = journal.read(only_run(config).journal)
+    assert found.closed
+    assert next(r.fields["reason"] for r in found.records if r.event == "interrupted") == number.name
+
+
+def test_without_a_daemon_a_drill_is_refused(local_aws: Any, make_config: MakeConfig, short_drill: Path) -> None:
+    """Nobody would publish its numbers; nothing is touched."""
+    config = make_config()
+
+    result = CliRunner().invoke(cli, ["run", str(short_drill), "--config", str(config)], env=local_aws.environment)
+
+    assert result.exit_code == 4
+    assert "daemon-watches" in result.output
+    assert folders(config.parent / "state") == ()
+
+
+@pytest.mark.usefixtures("daemon_lives")
+def test_alarms_that_nobody_can_read_refuse_a_drill(local_aws: Any, make_config: MakeConfig) -> None:
+    """`kms-alarms apply` was forgotten: guards fail closed."""
+    result = CliRunner().invoke(
+        cli, ["run", "region-blackhole", "--config", str(make_config())], env=local_aws.environment
+    )
+
+    assert result.exit_code == 4
+    assert "knows no alarm" in result.output
+
+
+@pytest.mark.parametrize("silent", [pytest.param(True, id="hangs"), pytest.param(False, id="absent")])
+def test_a_toxiproxy_that_does_not_answer_is_told_within_seconds(
+    local_aws: Any, make_config: MakeConfig, short_drill: Path, *, silent: bool
+) -> None:
+    """One line, exit code 2, nothing left behind."""
+    clock = SystemClock()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        if not silent:
+            listener.close()
+        config = make_config(toxiproxy_url=url)
+        started = clock.monotonic()
+        result = CliRunner().invoke(cli, ["run", str(short_drill), "--config", str(config)], env=local_aws.environment)
+
+    assert result.exit_code == 2
+    assert result.output.count("\n") == 1
+    assert url in result.output
+    assert clock.monotonic() - started < 10
+    assert folders(config.parent / "state") == ()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        pytest.param(["run", "region-blackhol"], 2, "did you mean region-blackhole", id="drill"),
+        pytest.param(["run", "region-blackhole", "--region", "mars-north-1"], 4, "not a region", id="region"),
+        pytest.param(["judge", "20261124T000000Z-nothing"], 2, "no drill", id="run"),
+        pytest.param(["judge", "../nowhere"], 2, "not a run id", id="path"),
+        pytest.param(["heal", "--run", "20261124T000000Z-nothing"], 2, "no drill", id="heal"),
+        pytest.param(["run", "region-blackhole", "--config", "absent.toml"], 2, "absent.toml", id="config"),
+    ],
+)
+def test_what_is_wrong_is_one_line(make_config: MakeConfig, arguments: list[str], code: int, says: str) -> None:
+    """On stderr, with the exit code of DESIGN §5."""
+    if "--config" not in arguments:
+        arguments = [*arguments, "--config", str(make_config())]
+
+    result = CliRunner().invoke(cli, arguments)
+
+    assert result.exit_code == code
+    assert says in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_list_names_every_drill() -> None:
+    """Name, mode and title, one a line."""
+    result = CliRunner().invoke(cli, ["list"])
+
+    assert result.exit_code == 0
+    assert "region-blackhole" in result.output
+
+
+def test_an_edited_journal_is_refused(tmp_path: Path) -> None:
+    """Exit code 4: there is nothing to judge."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "journal.ndjson").write_bytes(b'{"event":"run-started"}\n')
+
+    result = CliRunner().invoke(cli, ["judge", str(tmp_path / "run")])
+
+    assert result.exit_code == 4

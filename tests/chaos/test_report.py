@@ -1,0 +1,80 @@
+"""The report: verdict first, the fault window drawn, nothing loaded from anywhere, nothing hostile let through."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from kms_chaos.judge import judge
+from kms_chaos.report import render
+from kms_chaos.testing import END, Story, held_story, of
+
+
+def report(story: Story) -> str:
+    journal = story.journal()
+    return render(journal, judge(journal))
+
+
+def test_a_report_stands_alone() -> None:
+    """No script, no address, no style or image from elsewhere; a policy that forbids them."""
+    page = report(held_story())
+
+    assert "default-src 'none'" in page
+    assert "<script" not in page
+    assert not re.search(r"(src|href)=\"(?!#)", page)
+    addresses = set(re.findall(r"https?://[^\"'\s<>]+", page))
+    assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}  # names, not places
+
+
+def test_the_verdict_comes_first_and_every_claim_is_there() -> None:
+    """And the hash up to which it was judged."""
+    journal = held_story().journal()
+    judgement = judge(journal)
+    page = render(journal, judgement)
+
+    assert page.index("HELD") < page.index("<svg") < page.index("What had to be proved")
+    assert all(claim.title in page for claim in judgement.claims)
+    assert judgement.journal_head in page
+
+
+def test_the_fault_window_is_drawn_over_latency_and_outcome() -> None:
+    """Shaded in the fault's colour, in every panel; without a fault there is no shade."""
+    with_fault, without = report(held_story()), report(held_story().without(of("fault-injected")))
+
+    assert with_fault.count("fill: var(--fault)") >= 4
+    assert "fill: var(--fault)" not in without
+    assert "Latency of every operation" in with_fault
+
+
+def test_the_same_journal_gives_the_same_report() -> None:
+    """Byte for byte: nothing in it is of today."""
+    assert report(held_story()) == report(held_story())
+
+
+@pytest.mark.parametrize("hostile", ["<script>alert(1)</script>", "</svg><img src=x>"])
+def test_what_a_journal_says_is_text(hostile: str) -> None:
+    """A reason that KMS, a server or a file gave is never markup."""
+    page = report(held_story().add(END + 1, "interrupted", reason=hostile).changed(of("run-started"), drill=hostile))
+
+    assert hostile not in page
+    assert "<script" not in page
+
+
+def test_a_healed_drill_says_so() -> None:
+    """Who reads it must not take it for a drill that ended by itself."""
+    story = held_story().add(
+        END + 1, "healed", by="healer", reason="owner_dead", proxies=["kmswd.x"], torn_line=True, finding=""
+    )
+
+    assert "The drill died" in report(story)
+
+
+def test_a_drill_that_broke_nothing_has_a_report_too() -> None:
+    """A refused baseline leaves little to draw, and no error."""
+    story = held_story().without(lambda one: one.t > 1.0).add(2.0, "interrupted", reason="baseline missed")
+
+    page = report(story)
+
+    assert "INCONCLUSIVE" in page
+    assert "baseline missed" in page

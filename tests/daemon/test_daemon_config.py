@@ -1,0 +1,236 @@
+"""The configuration: right for ever, or one line that names file, key and what is expected."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from kms_watchdog.config import CANARY_CONTEXT, EXPECTED, ConfigError, Settings, fingerprint, load
+
+EXAMPLE = Path(__file__).parents[2] / "daemon" / "watchdog.example.toml"
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    return str(caught.value)
+
+
+def test_the_example_is_loaded_and_is_parker_flights() -> None:
+    """The file that users copy is good, and what the setup guide prescribes."""
+    settings = load(EXAMPLE)
+
+    assert settings.estate.regions == ("us-east-1", "us-west-2", "eu-west-1")
+    assert {key.alias for key in settings.keys.values()} == {
+        f"alias/parker-flight-{purpose}-production" for purpose in ("general", "pii", "payment")
+    }
+    assert settings.publish_regions == ("us-east-1", "us-west-2")
+    assert settings.core_config().keys["payment"].strict_key_state
+
+
+def test_the_example_shows_only_defaults_and_names_that_exist(tmp_path: Path) -> None:
+    """Every line that is commented out as a default is one: uncommented, it changes nothing."""
+    text = EXAMPLE.read_text()
+    shown = [
+        line[2:] for line in text.splitlines() if line.startswith("# ") and " = " in line and "default:" not in line
+    ]
+    inside = [line for line in shown if not line.startswith(("key_id", "kms =", "cloudwatch ="))]
+    path = tmp_path / "watchdog.toml"
+    for line in inside:
+        text = text.replace(f"# {line}", line)
+    path.write_text(text)
+
+    assert load(path) == load(EXAMPLE)
+    assert len(inside) > 15
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        pytest.param("[cor]\n", "cor: unknown key; did you mean core?", id="section"),
+        pytest.param("[http]\nlisen = 'x'\n", "http.lisen: unknown key; did you mean listen?", id="in-a-section"),
+        pytest.param(
+            "[keys.pii]\nallias = 'alias/x'\n", "keys.pii.allias: unknown key; did you mean alias?", id="in-a-key"
+        ),
+        pytest.param(
+            "[endpoints.us-east-1]\ncloudwach = 'https://x'\n",
+            "endpoints.us-east-1.cloudwach: unknown key; did you mean cloudwatch?",
+            id="in-an-endpoint",
+        ),
+        pytest.param("[http]\nqqqq = 1\n", "http.qqqq: unknown key", id="nothing-near"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_known_name(
+    write_config: Callable[..., Path], more: str, says: str
+) -> None:
+    """A misspelling is named, together with what was probably meant, in nested tables too."""
+    path = write_config(more)
+
+    said = refusal(path)
+
+    assert said.startswith(f"{path}: {says}")
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("more", "key", "expects"),
+    [
+        pytest.param("[canaries]\ninterval_seconds = 'often'\n", "canaries.interval_seconds", "number", id="type"),
+        pytest.param("[canaries]\ninterval_seconds = 0\n", "canaries.interval_seconds", "greater than 0", id="range"),
+        pytest.param(
+            "[canaries]\ninterval_seconds = 5\ndeadline_seconds = 5\n", "canaries", "below interval_seconds", id="pair"
+        ),
+        pytest.param("[http]\nlisten = '9464'\n", "http.listen", "HOST:PORT", id="address"),
+        pytest.param("[cloudwatch]\nperiod_seconds = 30\n", "cloudwatch.period_seconds", "10 or 60", id="choice"),
+        pytest.param("[keys.PII]\nalias = 'alias/x'\n", "keys", "1 to 32 of a-z and 0-9", id="purpose"),
+        pytest.param("[keys.pii]\nalias = 'pii'\n", "keys.pii.alias", "alias/NAME", id="alias"),
+        pytest.param("[keys.pii]\n", "keys.pii.alias", "missing", id="missing"),
+        pytest.param(
+            "[endpoints.us-east-1]\nkms = 'http://x'\n", "endpoints.us-east-1.kms", "https://", id="plain-http"
+        ),
+        pytest.param("[endpoints.mars]\nkms = 'https://x'\n", "endpoints.mars", "AWS region", id="no-region"),
+        pytest.param(
+            "[endpoints.ap-south-1]\nkms = 'https://x'\n", "endpoints names ap-south-1", "", id="other-region"
+        ),
+        pytest.param("[log]\nlevel = 'loud'\n", "log.level", "'info'", id="level"),
+    ],
+)
+def test_a_bad_value_is_refused_with_what_is_expected(
+    write_config: Callable[..., Path], more: str, key: str, expects: str
+) -> None:
+    """One line: file, key, and what would have been right."""
+    path = write_config(more)
+
+    said = refusal(path)
+
+    assert said.startswith(f"{path}: ")
+    assert key in said
+    assert expects in said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("base", "says"),
+    [
+        pytest.param("[estate", "not valid TOML", id="not-toml"),
+        pytest.param("x = 1\n", "x: unknown key", id="a-misspelling-hides-behind-nothing-missing"),
+        pytest.param("", "estate: missing", id="empty"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_refused(write_config: Callable[..., Path], base: str, says: str) -> None:
+    """Whatever the file is, the answer is one line."""
+    assert says in refusal(write_config(base=base))
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    """The path that was asked for is in the line."""
+    path = tmp_path / "nowhere.toml"
+
+    assert refusal(path) == f"{path}: cannot be read: No such file or directory"
+
+
+def test_a_ca_bundle_that_is_not_there_is_refused(write_config: Callable[..., Path], tmp_path: Path) -> None:
+    """A missing certificate file is found when the file is read, not at the first handshake."""
+    path = write_config(
+        base="""
+[estate]
+account_id = "123456789012"
+primary_region = "us-east-1"
+regions = ["us-east-1"]
+ca_bundle = "ca.pem"
+[keys.general]
+alias = "alias/general"
+[state]
+dir = "state"
+"""
+    )
+
+    said = refusal(path)
+
+    assert "estate.ca_bundle" in said
+    assert str(tmp_path / "ca.pem") in said
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        pytest.param('primary_region = "eu-west-1"', "primary_region must be one of regions", id="primary-elsewhere"),
+        pytest.param('home_region = "eu-west-1"\nprimary_region = "us-east-1"', "home_region must be", id="home"),
+    ],
+)
+def test_regions_must_agree(write_config: Callable[..., Path], line: str, says: str) -> None:
+    """The primary and the home region are regions of the estate."""
+    base = f"""
+[estate]
+account_id = "123456789012"
+regions = ["us-east-1"]
+{line}
+[keys.general]
+alias = "alias/general"
+[state]
+dir = "state"
+"""
+    assert says in refusal(write_config(base=base))
+
+
+def test_paths_count_from_the_files_folder(write_config: Callable[..., Path], tmp_path: Path) -> None:
+    """The same file means the same wherever the command is run."""
+    assert load(write_config()).state.dir == tmp_path / "state"
+
+
+def test_metrics_go_to_two_regions_unless_told(settings: Settings) -> None:
+    """Home and one other: a reporter in the region that fails tells nobody."""
+    assert settings.publish_regions == ("us-east-1", "us-west-2")
+    assert settings.monitor == "test-us-east-1"
+
+
+def test_settings_are_frozen(settings: Settings) -> None:
+    """Nothing changes what was checked."""
+    with pytest.raises(ValueError, match="frozen"):
+        settings.http.listen = "0.0.0.0:80"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("listen", "address"),
+    [
+        pytest.param("127.0.0.1:9464", ("127.0.0.1", 9464), id="v4"),
+        pytest.param("[::1]:0", ("::1", 0), id="v6"),
+        pytest.param("localhost:80", ("localhost", 80), id="name"),
+    ],
+)
+def test_listen_is_taken_apart(write_config: Callable[..., Path], listen: str, address: tuple[str, int]) -> None:
+    """Host and port, brackets off."""
+    assert load(write_config(f"[http]\nlisten = '{listen}'\n")).http.address == address
+
+
+def test_the_fingerprint_tells_contents_apart(write_config: Callable[..., Path]) -> None:
+    """Two files of one content look alike, another content does not."""
+    one, same = write_config(name="a.toml"), write_config(name="b.toml")
+    other = write_config("# more", name="c.toml")
+
+    assert fingerprint(one) == fingerprint(same) != fingerprint(other)
+
+
+def test_the_canary_context_is_one_pair() -> None:
+    """Code and key policies read the same pair."""
+    assert CANARY_CONTEXT == {"canary": "true"}
+
+
+def patterns_in(schema: object) -> set[str]:
+    """Return every pattern in a JSON schema."""
+    if isinstance(schema, dict):
+        own = {schema["pattern"]} if isinstance(schema.get("pattern"), str) else set()
+        return own.union(*(patterns_in(value) for value in schema.values()))
+    return set().union(*(patterns_in(value) for value in schema)) if isinstance(schema, list) else set()
+
+
+def test_every_pattern_has_words() -> None:
+    """No refusal shows a regular expression."""
+    assert patterns_in(Settings.model_json_schema()) == set(EXPECTED)
+
+
+def test_awss_own_namespaces_are_refused(write_config: Callable[..., Path]) -> None:
+    """CloudWatch would refuse every datum in them."""
+    assert "cloudwatch.namespace" in refusal(write_config("[cloudwatch]\nnamespace = 'AWS/KMS'\n"))
