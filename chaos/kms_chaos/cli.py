@@ -15,14 +15,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kms_chaos import conductor, drill, durable, heal, screen
+from kms_chaos import drill, durable, engine, heal, screen
 from kms_chaos.drill import DrillError
+from kms_chaos.faults.bounded_http import ToxiproxyError
 from kms_chaos.faults.route import RouteError
-from kms_chaos.faults.toxiproxy import ToxiproxyError
 from kms_chaos.guards import RefusedError
 from kms_chaos.halt import on_signals
 from kms_chaos.journal_writer import JournalWriteError
 from kms_chaos.judge import judge as judge_journal
+from kms_chaos.run import Run, plan
 from kms_core.clock import SystemClock
 from kms_core.errors import ConfigurationError
 from kms_watchdog import config as configuration
@@ -97,16 +98,16 @@ def run_command(name: str, config: Path, region: str | None, *, as_json: bool) -
     with _explained():
         settings, clock = configuration.load(config), SystemClock()
         settings.core_config()
-        run = conductor.plan(settings, drill.find(name), region=region, clock=clock)
+        run = plan(settings, drill.find(name), region=region, clock=clock)
         console = Console(stderr=as_json)
         found: list[Judgement] = []
 
-        def judged(run: conductor.Run) -> Judgement:
+        def judged(run: Run) -> Judgement:
             found.append(_judge_and_report(run.folder))
             return found[-1]
 
         with on_signals(run.halt), screen.shown(run, console, clock) as shown:
-            conductor.conduct(run, judged, shown.on_air)
+            engine.conduct(run, judged, shown.on_air)
         _show(found[-1], run.folder, console, as_json=as_json)
         raise SystemExit(found[-1].verdict.exit_code)
 

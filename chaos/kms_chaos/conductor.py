@@ -5,34 +5,26 @@ Whatever happens in between, and whoever stops it, the fault is lifted, the prox
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
-import platform
 import random
-import socket
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
-from typing import Any
+from contextlib import ExitStack, contextmanager, suppress
 
-from kms_chaos import alarms, durable, guards, ledger, stage, undo_record
-from kms_chaos.drill import Drill
-from kms_chaos.faults import route_check, undo
+from kms_chaos import alarms, ledger, stage, undo_record
+from kms_chaos.faults import undo
 from kms_chaos.faults.blackhole import blackhole
+from kms_chaos.faults.bounded_http import ToxiproxyError, ToxiproxyUnreachableError
 from kms_chaos.faults.route import RouteError
-from kms_chaos.faults.toxiproxy import ProxyState, Toxiproxy, ToxiproxyError, ToxiproxyUnreachableError
-from kms_chaos.halt import Halt, HaltedError, second_timer
-from kms_chaos.journal_writer import JournalWriteError, JournalWriter
-from kms_chaos.scene import Scene, both_lanes_serve, in_state, steady
+from kms_chaos.faults.toxics import ProxyState
+from kms_chaos.faults.toxiproxy import Toxiproxy
+from kms_chaos.halt import HaltedError, second_timer
+from kms_chaos.journal_writer import JournalWriteError
+from kms_chaos.run import Run
+from kms_chaos.scene import both_lanes_serve, in_state, steady
 from kms_chaos.tape import JournalTape
-from kms_core.clock import Clock
 from kms_core.errors import KmsCoreError
-from kms_watchdog.config import Settings
-from kms_watchdog.drills import verdict as verdicts
-from kms_watchdog.drills.folder import DrillFolder, FolderBusyError, folder
 from kms_watchdog.drills.undo import ProxyUndo, UndoRecord
 
 _LOOK_SECONDS = 0.2
@@ -41,145 +33,8 @@ _CHECK_SECONDS = 60.0
 _TIMER_LEAD_SECONDS = 10.0  # the drill's own timer rings before the daemon's would
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """One drill that is about to run."""
-
-    settings: Settings
-    drill: Drill
-    target: str
-    run_id: str
-    clock: Clock
-    halt: Halt = field(default_factory=Halt)
-
-    @property
-    def folder(self) -> DrillFolder:
-        """Where its files are."""
-        return folder(self.settings.state.dir, self.run_id)
-
-    @property
-    def regions(self) -> tuple[str, ...]:
-        """All regions of the estate."""
-        return self.settings.estate.regions
-
-    @property
-    def canaries(self) -> frozenset[tuple[str, str]]:
-        """Every canary, by region and purpose."""
-        return frozenset((region, purpose) for region in self.regions for purpose in self.settings.keys)
-
-    def alarm_keys(self, rules: tuple[Any, ...]) -> frozenset[tuple[str, str, str]]:
-        """Return the alarms of `rules`, for this target."""
-        return alarms.keys_of(rules, self.target, self.regions)
-
-
 class UnmetError(Exception):
     """What a phase waits for did not come in time; the journal shows it, and the judge says what it means."""
-
-
-def plan(settings: Settings, drill: Drill, *, region: str | None, clock: Clock) -> Run:
-    """Return the run of `drill` on `region` (None: the drill's own target), starting now.
-
-    Raises:
-        guards.RefusedError: the region is none of the estate's.
-        DrillError: it speaks of an alarm that does not exist, or ends before that alarm can fire.
-    """
-    target = drill.target_region(primary=settings.estate.primary_region, override=region)
-    if target not in settings.estate.regions:
-        raise guards.RefusedError(f"{target} is not a region of this estate: {', '.join(settings.estate.regions)}")
-    run_id = f"{clock.now_utc():%Y%m%dT%H%M%SZ}-{drill.name}"
-    timed = drill.for_alarm_period(settings.cloudwatch.period_seconds)
-    alarms.check_times(timed, settings.cloudwatch.period_seconds)
-    return Run(settings=settings, drill=timed, target=target, run_id=run_id, clock=clock)
-
-
-def conduct(run: Run, judge: Callable[[Run], verdicts.Judgement], on_air: Callable[[JournalTape], None]) -> None:
-    """Run the drill to its verdict, which `judge` gives from the journal; `on_air` gets the tape once there is one.
-
-    Raises:
-        guards.RefusedError: a guard did not hold; nothing was touched.
-        ToxiproxyError: Toxiproxy does not answer; nothing was touched.
-        JournalWriteError: the disk failed; what was broken is restored.
-    """
-    with ExitStack() as stack:
-        stack.enter_context(guards.only_drill(run.settings.state.dir))
-        server = stack.enter_context(Toxiproxy(run.settings.drills.toxiproxy_url))
-        version, _ = server.version(), server.proxies()  # a server that does not answer ends it here
-        target_board = alarms.reading_region(run.settings, run.target)
-        keys = alarms.all_keys(run.drill, run.target, run.regions)
-        board = alarms.AlarmBoard(run.settings, target_board, keys)
-        stack.callback(board.close)
-        upstreams = stage.upstreams(run.settings)
-        checked = _check_guards(run, board)
-
-        durable.make_folder(run.folder.path)
-        stack.enter_context(_owned(run.folder))
-        writer = stack.enter_context(JournalWriter(run.folder.journal, run.clock))
-        tape = JournalTape(writer, Scene(run.regions))
-        on_air(tape)
-        tape.record_now("run-started", **_who_and_what(run, version))
-        for result in checked:
-            tape.record("guard-checked", guard=result.guard, held=result.held, detail=result.detail)
-        restored = Conductor(run, server, board, tape, upstreams).perform()
-        _finish(run, tape, judge, restored=restored)
-
-
-def _check_guards(run: Run, board: alarms.AlarmBoard) -> tuple[guards.GuardResult, ...]:
-    def route_is_verified() -> str:
-        route_check.check(run.clock.now_utc())
-        return "a right certificate was accepted; an unknown authority and a wrong name were refused"
-
-    checked = guards.check(
-        {
-            "nothing-left-over": lambda: guards.nothing_is_left_over(run.settings.state.dir),
-            "route-verified": route_is_verified,
-            "daemon-watches": lambda: guards.daemon_watches(run.settings),
-            "alarms-quiet": lambda: guards.alarms_are_quiet(board),
-        }
-    )
-    if failed := [result for result in checked if not result.held]:
-        raise guards.RefusedError("; ".join(f"{result.guard}: {result.detail}" for result in failed))
-    return checked
-
-
-@contextmanager
-def _owned(where: DrillFolder) -> Iterator[None]:
-    try:
-        with where.owned():
-            yield
-    except FolderBusyError as e:
-        raise guards.RefusedError(str(e)) from e
-
-
-def _who_and_what(run: Run, toxiproxy_version: str) -> dict[str, Any]:
-    return {
-        "drill": run.drill.name,
-        "target": run.drill.target.region,
-        "region": run.target,
-        "regions": list(run.regions),
-        "purposes": sorted(run.settings.keys),
-        "drill_file": run.drill.model_dump(mode="json"),
-        "config": run.settings.model_dump(mode="json"),
-        "versions": {
-            "kms-watchdog": importlib.metadata.version("kms-watchdog"),
-            "python": platform.python_version(),
-            "boto3": importlib.metadata.version("boto3"),
-            "toxiproxy": toxiproxy_version,
-        },
-        "owner": {"pid": os.getpid(), "host": socket.gethostname()},
-        "run_id": run.run_id,
-        "verdict_schema": verdicts.SCHEMA,
-    }
-
-
-def _finish(run: Run, tape: JournalTape, judge: Callable[[Run], verdicts.Judgement], *, restored: bool) -> None:
-    judgement = judge(run)
-    tape.record_now(
-        "verdict",
-        verdict=str(judgement.verdict),
-        claims={claim.name: str(claim.verdict) for claim in judgement.claims},
-    )
-    if restored:  # else the journal stays open, and whoever finds it heals
-        tape.record_now("closed", by="drill", verdict=str(judgement.verdict))
 
 
 class Conductor:
@@ -348,7 +203,7 @@ class Conductor:
     def _save_undo(self, record: UndoRecord) -> None:
         """Put the undo record on disk first, then say so in the journal."""
         undo_record.write(self._run.folder, record)
-        self._record = replace(record)
+        self._record = record
         self._tape.record_now("undo-recorded", undo=record.to_json())
 
     @contextmanager
@@ -357,7 +212,8 @@ class Conductor:
 
         def time_up() -> None:
             self._halt.call("time is up")
-            undo.undo(self._server, self._record)
+            with suppress(ToxiproxyError):  # what it leaves, the last step of every drill finds and tells
+                undo.undo(self._server, self._record)
 
         left = (self._record.expires_at_utc - self._clock.now_utc()).total_seconds() - _TIMER_LEAD_SECONDS
         executor = threading.Thread(target=time_up, name="time-up", daemon=True)

@@ -15,7 +15,8 @@ from typing import Any
 
 from kms_chaos.durable import sync_folder
 from kms_chaos.faults import undo as undoing
-from kms_chaos.faults.toxiproxy import Toxiproxy, ToxiproxyError, ToxiproxyUnreachableError
+from kms_chaos.faults.bounded_http import ToxiproxyError, ToxiproxyUnreachableError
+from kms_chaos.faults.toxiproxy import Toxiproxy
 from kms_chaos.journal_writer import write_all
 from kms_core.clock import Clock
 from kms_watchdog.drills import journal, undo

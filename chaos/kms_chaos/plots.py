@@ -75,10 +75,11 @@ def _latency(panel: Axes, h: History) -> None:
     panel.axhline(h.drill.objectives.p99_seconds, color=_STAND_IN["warn"], linewidth=1, linestyle=(0, (4, 3)))
     panel.set_yscale("log")
     panel.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _duration(value)))
-    panel.set_title("Latency of every operation (dashed: objective for p99)", loc="left")
-    panel.legend(loc="upper left", ncols=6, frameon=False, labelcolor=_STAND_IN["ink"], handletextpad=0.2)
-    low, high = panel.get_ylim()
-    panel.set_ylim(low, high * 4)  # room for the legend
+    _title(panel, "Latency of every operation (dashed: objective for p99)")
+    if operations:
+        panel.legend(loc="upper left", ncols=6, frameon=False, labelcolor=_STAND_IN["ink"], handletextpad=0.2)
+        low, high = panel.get_ylim()
+        panel.set_ylim(low, high * 4)  # room for the legend
 
 
 def _dots(panel: Axes, found: Sequence[Operation], colour: str, marker: str, label: str, *, size: float = 9) -> None:
@@ -108,7 +109,7 @@ def _served(panel: Axes, h: History) -> None:
         if any(counts):
             panel.bar(range(end), counts, width=_SECOND, align="edge", bottom=base, color=colour, label=label)
             base = [a + b for a, b in zip(base, counts, strict=True)]
-    panel.set_title("Who answered, operations per second", loc="left")
+    _title(panel, "Who answered, operations per second")
 
 
 def _canaries(panel: Axes, h: History) -> None:
@@ -120,7 +121,7 @@ def _canaries(panel: Axes, h: History) -> None:
             marker = "x" if outcome is Outcome.FAILED else "|"
             panel.scatter(times, [row] * len(times), s=34, c=_STAND_IN[name], marker=marker, linewidths=1.6)
         names.append(f"{where[0]}  {where[1]}")
-    panel.set_title("Canaries by region and key (bar: OK, cross: failed)", loc="left")
+    _title(panel, "Canaries by region and key (bar: OK, cross: failed)")
     _rows(panel, names)
 
 
@@ -161,13 +162,17 @@ def _states(panel: Axes, lanes: Sequence[tuple[str, list[Span]]]) -> None:
             colour = _STAND_IN[_STATE_COLOURS.get(state, "muted")]
             quiet = 0.28 if state in {"closed", "OK"} else 1.0
             panel.broken_barh([(began, ended - began)], (row - 0.3, 0.6), facecolors=colour, alpha=quiet)
-    panel.set_title("Breakers and alarms (red: open, ALARM; amber: half open)", loc="left")
+    _title(panel, "Breakers and alarms (red: open, ALARM; amber: half open)")
     _rows(panel, [name for name, _ in lanes])
 
 
 def _rows(panel: Axes, names: Sequence[str]) -> None:
     panel.set_yticks(range(len(names)), names)
     panel.set_ylim(max(1, len(names)) - 0.4, -0.6)
+
+
+def _title(panel: Axes, text: str) -> None:
+    panel.set_title(text, loc="left", color=_STAND_IN["ink"])
 
 
 def _dress(panel: Axes, h: History) -> None:
@@ -180,8 +185,7 @@ def _dress(panel: Axes, h: History) -> None:
     for record in h.of_event("phase-started"):
         panel.axvline(record.t, color=_STAND_IN["grid"], linewidth=0.8, zorder=0.5)
     panel.grid(visible=True, axis="x", color=_STAND_IN["grid"], linewidth=0.5)
-    panel.tick_params(colors=_STAND_IN["muted"], labelcolor=_STAND_IN["ink"], length=0)
-    panel.title.set_color(_STAND_IN["ink"])
+    panel.tick_params(which="both", colors=_STAND_IN["muted"], labelcolor=_STAND_IN["ink"], length=0)
     panel.xaxis.label.set_color(_STAND_IN["muted"])
     for side in panel.spines.values():
         side.set_visible(False)

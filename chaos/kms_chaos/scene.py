@@ -52,6 +52,8 @@ class View:
     fault_region: str
     """Empty while there is no fault."""
     fault_since: float | None
+    faults: tuple[tuple[float, float | None], ...]
+    """From when to when there was one; the end is None while it lasts."""
     operations: int
     failed: int
     failed_over: int
@@ -70,6 +72,7 @@ class _State:
     alarms: dict[AlarmKey, str] = field(default_factory=dict)
     fault_region: str = ""
     fault_since: float | None = None
+    faults: list[tuple[float, float | None]] = field(default_factory=list)
     operations: int = 0
     failed: int = 0
     failed_over: int = 0
@@ -105,6 +108,7 @@ class Scene:
                 alarms=dict(s.alarms),
                 fault_region=s.fault_region,
                 fault_since=s.fault_since,
+                faults=tuple(s.faults),
                 operations=s.operations,
                 failed=s.failed,
                 failed_over=s.failed_over,
@@ -156,10 +160,12 @@ def _alarm(s: _State, _t: float, fields: Mapping[str, Any]) -> None:
 
 def _injected(s: _State, t: float, fields: Mapping[str, Any]) -> None:
     s.fault_region, s.fault_since, s.target_failures = fields["region"], t, 0
+    s.faults.append((t, None))
 
 
-def _removed(s: _State, _t: float, _fields: Mapping[str, Any]) -> None:
+def _removed(s: _State, t: float, _fields: Mapping[str, Any]) -> None:
     s.fault_region, s.fault_since = "", None
+    s.faults = [(began, t if ended is None else ended) for began, ended in s.faults]
 
 
 def _verdict(s: _State, _t: float, fields: Mapping[str, Any]) -> None:

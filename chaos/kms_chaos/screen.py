@@ -13,8 +13,8 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from kms_chaos.conductor import Run
 from kms_chaos.judging.workload_and_breaker import quantile
+from kms_chaos.run import Run
 from kms_chaos.scene import CanaryView, OperationView, View
 from kms_chaos.tape import JournalTape
 from kms_core.clock import Clock
@@ -187,13 +187,18 @@ def _load(view: View) -> Text:
 
 
 def _strip(view: View) -> Text:
-    """One character a second: the slowest operation of it, red where one failed, underlined while the fault was on."""
+    """One character a second, its height the slowest operation; red where one failed, shaded while the fault was on."""
     line = Text()
     end = int(view.at)
     for second in range(max(0, end - _STRIP_SECONDS), end):
         inside = [o for o in view.recent if int(o.at) == second]
-        line.append(_bar(inside), style=_bar_style(inside))
+        shade = " on grey27" if _in_fault(view, second) else ""
+        line.append(_bar(inside), style=_bar_style(inside) + shade)
     return line
+
+
+def _in_fault(view: View, second: int) -> bool:
+    return any(began <= second + 1 and (ended is None or second < ended) for began, ended in view.faults)
 
 
 def _bar(inside: list[OperationView]) -> str:
@@ -232,8 +237,12 @@ def _canary(look: CanaryView | None) -> Text:
 
 
 def _alarms(view: View) -> Table:
-    table = Table(box=None, pad_edge=False, show_header=False)
-    for (alarm, region, mode), state in sorted(view.alarms.items()):
-        style = _ALARM_STYLES.get(state, "yellow")
-        table.add_row(f"alarm {alarm}", region, f"({mode})", Text(state, style=style))
+    """One row an alarm and region: the drill's twin, and the live one beside it."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for header in ("alarm", "region", "drill", "live"):
+        table.add_column(header, min_width=10)
+    for alarm, region in dict.fromkeys((alarm, region) for alarm, region, _ in sorted(view.alarms)):
+        states = [view.alarms.get((alarm, region, mode), "not looked at") for mode in ("drill", "live")]
+        cells = [Text(state, style=_ALARM_STYLES.get(state, "yellow")) for state in states]
+        table.add_row(alarm, region, *cells)
     return table

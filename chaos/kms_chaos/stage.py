@@ -12,7 +12,8 @@ from typing import Any
 from kms_chaos.canaries import CanaryRounds
 from kms_chaos.drill import Drill
 from kms_chaos.faults.route import endpoint_of, route
-from kms_chaos.faults.toxiproxy import ProxyState, Toxiproxy
+from kms_chaos.faults.toxics import ProxyState
+from kms_chaos.faults.toxiproxy import Toxiproxy
 from kms_chaos.ledger import Ledger
 from kms_chaos.tape import Tape
 from kms_chaos.witness import Witness

@@ -12,8 +12,12 @@ except ModuleNotFoundError:  # the base install is the crypto core alone
     sys.exit(2)
 
 _EXIT_USAGE = 2
-_COMMANDS = {  # name: (module, the extra it needs, what the list says)
-    "demo": ("kms_local.demo", "drills", "Run the watchdog over three local regions, through a drill, to a verdict."),
+_COMMANDS = {  # name: (module, the extras it needs, what the list says)
+    "demo": (
+        "kms_local.demo",
+        "drills,local",
+        "Run the watchdog over three local regions, through a drill, to a verdict.",
+    ),
     "serve": ("kms_local.serve_command", "local", "Serve KMS, CloudWatch, SNS and STS of several regions."),
     "toxiproxy": ("kms_local.toxiproxy.command", "local", "Serve the API of Toxiproxy 2.12 and its proxies."),
 }
@@ -44,7 +48,7 @@ class _Commands(click.Group):
         except ModuleNotFoundError as e:
             if (e.name or "").startswith("kms_"):
                 raise
-            click.echo(f"kms-local {cmd_name} needs {e.name}: pip install 'kms-watchdog[{extra},local]'", err=True)
+            click.echo(f"kms-local {cmd_name} needs {e.name}: pip install 'kms-watchdog[{extra}]'", err=True)
             sys.exit(_EXIT_USAGE)
         return command
 

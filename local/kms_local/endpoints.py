@@ -11,6 +11,7 @@ from typing import Any
 from kms_local.wire.signature import Credentials
 
 FILE_NAME = "endpoints.json"
+CREDENTIALS_FILE_NAME = "credentials"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,4 +74,16 @@ def write_endpoints(directory: Path, endpoints: Endpoints) -> Path:
     """Write `endpoints.json` into `directory` and return its path."""
     path = directory / FILE_NAME
     write_atomically(path, json.dumps(endpoints.document(), indent=1).encode() + b"\n")
+    return path
+
+
+def write_credentials(directory: Path, credentials: Credentials) -> Path:
+    """Write a shared credentials file, which every AWS SDK finds by `AWS_SHARED_CREDENTIALS_FILE`; return its path."""
+    path = directory / CREDENTIALS_FILE_NAME
+    lines = (
+        "[default]",
+        f"aws_access_key_id = {credentials.access_key_id}",
+        f"aws_secret_access_key = {credentials.secret_access_key}",
+    )
+    write_atomically(path, "\n".join(lines).encode() + b"\n")
     return path

@@ -212,7 +212,6 @@ class _Guard:
             return False
         return True
 
-
     def _reap_orphans(self) -> None:
         """Wait for the dead of the group that have become children of the guard."""
         with contextlib.suppress(ChildProcessError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from contextlib import AsyncExitStack, suppress
 
 from kms_local.cloudwatch.alarms import AlarmBook
@@ -14,6 +15,7 @@ from kms_local.sns.topics import Topics
 
 OTHER_SERVICE_NAMES = ("monitoring", "sns", "sts")
 """How the end points of CloudWatch, SNS and STS begin."""
+_log = logging.getLogger(__name__)
 
 
 def open_other_services(stack: AsyncExitStack, gate: Gate, *, evaluate_seconds: float) -> OtherServices:
@@ -31,7 +33,10 @@ def open_other_services(stack: AsyncExitStack, gate: Gate, *, evaluate_seconds: 
 async def _evaluate_for_ever(book: AlarmBook, gate: Gate, evaluate_seconds: float) -> None:
     while True:
         await asyncio.sleep(evaluate_seconds)
-        book.evaluate_all(gate.now())
+        try:
+            book.evaluate_all(gate.now())
+        except Exception:  # noqa: BLE001  the outermost border: alarms that stand still would look like good news
+            _log.exception("alarms.evaluation_failed", extra={"region": gate.region})
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from kms_local.admin import AdminApi
 from kms_local.clock import Clock, SystemClock
-from kms_local.endpoints import Endpoints, RegionEndpoints, write_atomically, write_endpoints
+from kms_local.endpoints import Endpoints, RegionEndpoints, write_atomically, write_credentials, write_endpoints
 from kms_local.faults import Faults
 from kms_local.gate import Gate
 from kms_local.kms.keys import Estate, make_estate
@@ -29,6 +29,7 @@ from kms_local.wire.listener import listen
 from kms_local.wire.signature import Credentials
 
 _REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
+_LOOPBACK = ("localhost", "127.0.0.1")
 _PORTS_BEFORE_REGIONS = 2  # admin and Toxiproxy
 
 
@@ -93,7 +94,9 @@ async def _until_signal(settings: ServeSettings, on_ready: Callable[[Endpoints],
     async with AsyncExitStack() as stack:
         _own_directory(stack, settings.directory)
         endpoints = await _open(stack, _shared(stack, settings, SystemClock(), os.urandom))
-        path = write_endpoints(settings.directory, endpoints)
+        secrets = write_credentials(settings.directory, endpoints.credentials)
+        stack.callback(secrets.unlink, missing_ok=True)
+        path = write_endpoints(settings.directory, endpoints)  # last: it says that all the rest is there
         stack.callback(path.unlink, missing_ok=True)  # an address file whose server is gone misleads
         on_ready(endpoints)
         await stop.wait()
@@ -198,7 +201,7 @@ async def _listen(
 ) -> int:
     """Serve `handler`, over TLS if it has `names`, until the stack closes; return its port."""
     host = shared.settings.host
-    tls = server_context(shared.authority, (*names, "localhost", "127.0.0.1", host)) if names else None
+    tls = server_context(shared.authority, dict.fromkeys((*names, *_LOOPBACK, host))) if names else None
     try:
         listener = await listen(handler, shared.clock, host=host, port=port, tls=tls)
     except OSError as e:

@@ -24,7 +24,7 @@ Examples:
     "directory",
     type=click.Path(file_okay=False, path_type=Path),
     required=True,
-    help=f"Where {FILE_NAME}, ca.pem and requests.ndjson are written.",
+    help=f"Where {FILE_NAME}, ca.pem, credentials and requests.ndjson are written.",
 )
 @click.option(
     "--regions", default="us-east-1,us-west-2,eu-west-1", show_default=True, help="Regions, separated by commas."

@@ -17,7 +17,8 @@ from pathlib import Path
 import boto3
 import pytest
 
-from kms_chaos.faults.toxiproxy import Toxiproxy, ToxiproxyError
+from kms_chaos.faults.bounded_http import ToxiproxyError
+from kms_chaos.faults.toxiproxy import Toxiproxy
 from kms_core import SystemClock
 
 READY_SECONDS = 20.0
@@ -73,6 +74,20 @@ def toxiproxy_url(request: pytest.FixtureRequest) -> Iterator[str]:
         url = f"http://127.0.0.1:{port}"
         wait_until(lambda: _answers(url), READY_SECONDS, "Toxiproxy")
         yield url
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.fixture
+def own_toxiproxy(free_port: int) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A Toxiproxy for one test alone, that may stop it or kill it."""
+    url = f"http://127.0.0.1:{free_port}"
+    command = [sys.executable, "-m", "kms_local", "toxiproxy", "-port", str(free_port)]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: _answers(url), READY_SECONDS, "Toxiproxy")
+        yield url, server
     finally:
         server.kill()
         server.wait()

@@ -142,6 +142,84 @@ def test_a_halt_restores_first(
     assert next(r.fields["reason"] for r in found.records if r.event == "interrupted") == number.name
 
 
+@pytest.mark.usefixtures("daemon_lives")
+def test_a_restore_that_fails_is_broke_and_stays_open_for_the_healer(
+    local_aws: Any,
+    make_config: MakeConfig,
+    short_drill: Path,
+    wait_until: Wait,
+    own_toxiproxy: tuple[str, subprocess.Popen[bytes]],
+) -> None:
+    """A Toxiproxy that hangs in the middle of the fault: told, never taken for restored, and healed later."""
+    url, server = own_toxiproxy
+    config = make_config(toxiproxy_url=url)
+    drill = start(local_aws, config, short_drill)
+    try:
+        until_event(config, "fault-injected", wait_until)
+        server.send_signal(signal.SIGSTOP)
+        drill.send_signal(signal.SIGTERM)
+        code = drill.wait(40)
+    finally:
+        server.send_signal(signal.SIGCONT)
+        drill.kill()
+        drill.wait()
+
+    where = only_run(config)
+    assert code == 1
+    assert json.loads(where.verdict.read_text(encoding="utf-8"))["verdict"] == "BROKE"
+    assert not journal.read(where.journal).closed
+    assert CliRunner().invoke(cli, ["heal", "--config", str(config)]).exit_code == 0
+    assert journal.read(where.journal).closed
+    with Toxiproxy(url) as healed:
+        assert healed.proxies() == {}
+    assert CliRunner().invoke(cli, ["judge", str(where.path)]).exit_code == 1  # what was judged then stays judged
+
+
+@pytest.mark.usefixtures("daemon_lives")
+def test_a_toxiproxy_that_dies_takes_its_faults_along(
+    local_aws: Any,
+    make_config: MakeConfig,
+    short_drill: Path,
+    wait_until: Wait,
+    own_toxiproxy: tuple[str, subprocess.Popen[bytes]],
+) -> None:
+    """Nothing can be active on a server that is gone: restored, and the drill proves nothing."""
+    url, server = own_toxiproxy
+    config = make_config(toxiproxy_url=url)
+    drill = start(local_aws, config, short_drill)
+    try:
+        until_event(config, "fault-injected", wait_until)
+        server.kill()
+        code = drill.wait(60)
+    finally:
+        drill.kill()
+        drill.wait()
+
+    found = journal.read(only_run(config).journal)
+    assert code == 3
+    assert found.closed
+    verified = next(r for r in found.records if r.event == "restore-verified")
+    assert "gone" in verified.fields["finding"]
+
+
+def test_a_missing_extra_is_named_in_one_line() -> None:
+    """No traceback for somebody who installed the core alone."""
+    code = "import sys; sys.modules['toxiproxy'] = None; from kms_chaos.__main__ import main; main()"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "kms-chaos needs toxiproxy: pip install 'kms-watchdog[drills]'\n"
+
+
+def test_the_module_is_the_command() -> None:
+    """`python -m kms_chaos`, which the daemon starts."""
+    done = subprocess.run([sys.executable, "-m", "kms_chaos", "list"], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0
+    assert "region-blackhole" in done.stdout
+
+
 def test_without_a_daemon_a_drill_is_refused(local_aws: Any, make_config: MakeConfig, short_drill: Path) -> None:
     """Nobody would publish its numbers; nothing is touched."""
     config = make_config()

@@ -11,7 +11,8 @@ import pytest
 from kms_chaos import heal, undo_record
 from kms_chaos.drill import find
 from kms_chaos.faults.blackhole import toxics
-from kms_chaos.faults.toxiproxy import Toxiproxy, ToxiproxyError
+from kms_chaos.faults.bounded_http import ToxiproxyError
+from kms_chaos.faults.toxiproxy import Toxiproxy
 from kms_chaos.journal_writer import JournalWriter
 from kms_chaos.testing import REGIONS, RUN_ID, STARTED, TARGET
 from kms_core.testing import ManualClock

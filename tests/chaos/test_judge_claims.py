@@ -241,6 +241,19 @@ def test_an_alarm_that_could_not_be_read_for_a_while_may_vouch_for_itself() -> N
     assert verdict_of(judge(blind.journal()), "alarms") is INCONCLUSIVE
 
 
+def test_a_recovery_drill_may_fail_until_its_rto_and_not_after() -> None:
+    """Two kinds of test: must hold, and must recover."""
+    file = {**held_story().lines[0].fields["drill_file"], "mode": "recovery"}
+    story = held_story().changed(of("run-started"), drill_file=file)
+    during = story.changed(of("operation", op=41), ok=False, error="x").changed(of("workload-ended"), failed=1)
+    after_rto = story.changed(of("operation", op=159), ok=False, error="x").changed(of("workload-ended"), failed=1)
+
+    for told, verdict in ((story, HELD), (during, HELD), (after_rto, BROKE)):
+        quicker = told.changed(of("run-started"), drill_file={**file, "objectives": {
+            "failed_operations": 0, "p99_seconds": 3.0, "rto_seconds": 10.0}})  # fmt: skip
+        assert verdict_of(judge(quicker.journal()), "workload-objective") is verdict
+
+
 def test_a_journal_of_something_else_is_refused() -> None:
     """The judge does not guess."""
     with pytest.raises(JournalError, match="run-started"):

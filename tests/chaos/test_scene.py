@@ -11,8 +11,8 @@ import pytest
 from rich.console import Console
 
 from kms_chaos import screen
-from kms_chaos.conductor import Run
 from kms_chaos.journal_writer import JournalWriter
+from kms_chaos.run import Run
 from kms_chaos.scene import Scene, View, both_lanes_serve, in_state, steady
 from kms_chaos.tape import JournalTape
 from kms_chaos.testing import FAULT_ON, PURPOSES, REGIONS, RESTORE_AT, RUN_ID, STARTED, TARGET, drill, held_story

@@ -10,7 +10,9 @@ import pytest
 
 from kms_chaos.faults import undo
 from kms_chaos.faults.blackhole import blackhole, toxics
-from kms_chaos.faults.toxiproxy import ProxyState, Toxic, Toxiproxy, ToxiproxyError, ToxiproxyUnreachableError
+from kms_chaos.faults.bounded_http import ToxiproxyError, ToxiproxyUnreachableError
+from kms_chaos.faults.toxics import ProxyState, Toxic
+from kms_chaos.faults.toxiproxy import Toxiproxy
 from kms_core import SystemClock
 from kms_watchdog.drills.undo import ProxyUndo
 

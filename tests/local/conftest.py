@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -188,6 +189,18 @@ class ToxiproxyServer:
     def clear(self) -> None:
         for name in self.call("GET", "/proxies").json():
             assert self.call("DELETE", f"/proxies/{quote(name)}").status == 204
+
+
+@pytest.fixture
+def port_block() -> int:
+    """The first of eight ports in a row that are free, below the range that the system hands out by itself."""
+    first = 20_000 + os.getpid() * 16 % 10_000
+    for start in range(first, first + 2000, 8):
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            for port in range(start, start + 8):
+                stack.enter_context(socket.create_server(("127.0.0.1", port)))
+            return start
+    raise AssertionError("no eight free ports in a row")
 
 
 def free_port() -> int:

@@ -87,10 +87,9 @@ def test_without_toxiproxy_there_is_none(starts_local_aws: Callable[..., Any]) -
     assert "toxiproxy" not in starts_local_aws("--regions", "us-east-1", "--no-toxiproxy").endpoints
 
 
-def test_fixed_ports(starts_local_aws: Callable[..., Any]) -> None:
+def test_fixed_ports(starts_local_aws: Callable[..., Any], port_block: int) -> None:
     """`--first-port` puts admin, Toxiproxy and two ports a region one after the other."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        first = probe.getsockname()[1] + 1
+    first = port_block
 
     found = starts_local_aws("--regions", "us-east-1", "--first-port", str(first)).endpoints
 
@@ -103,11 +102,10 @@ def test_fixed_ports(starts_local_aws: Callable[..., Any]) -> None:
 @pytest.mark.parametrize(
     "offset", [pytest.param(0, id="admin"), pytest.param(1, id="toxiproxy"), pytest.param(2, id="kms")]
 )
-def test_a_port_in_use_is_one_line_and_nothing_left(tmp_path: Path, offset: int) -> None:
+def test_a_port_in_use_is_one_line_and_nothing_left(tmp_path: Path, port_block: int, offset: int) -> None:
     """A taken port: exit code 2, one clear line on stderr, no directory, nothing listening."""
-    directory = tmp_path / "aws"
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        first = taken.getsockname()[1] - offset
+    directory, first = tmp_path / "aws", port_block
+    with socket.create_server(("127.0.0.1", first + offset)):
         ended = kms_local("serve", "--dir", str(directory), "--regions", "us-east-1", "--first-port", str(first))
 
         assert ended.returncode == 2

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from kms_chaos.faults import undo
-from kms_chaos.faults.toxiproxy import ProxyState, Toxic, Toxiproxy, ToxiproxyError
+from kms_chaos.faults.bounded_http import ToxiproxyError
+from kms_chaos.faults.toxics import ProxyState, Toxic
+from kms_chaos.faults.toxiproxy import Toxiproxy
 from kms_chaos.undo_record import toxic_names
 from kms_watchdog.drills.undo import ProxyUndo
 

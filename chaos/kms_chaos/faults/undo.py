@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from kms_chaos.faults.toxiproxy import ProxyState, ToxiproxyError
+from kms_chaos.faults.bounded_http import ToxiproxyError
+from kms_chaos.faults.toxics import ProxyState
 from kms_watchdog.drills.undo import ProxyUndo, UndoRecord
 
 

@@ -108,13 +108,13 @@ class _Cursor:
             JournalError, KeyError, ValueError, TypeError: a whole line is not of this chain, or lacks a field.
         """
         *whole, torn = self._read().split(b"\n")
-        if len(torn) > MAX_LINE_BYTES:
-            raise JournalError(f"line {self.seq}: longer than {MAX_LINE_BYTES} bytes")
         for raw in whole:
             record = parse(raw, prev=self.prev, seq=self.seq)
             self.view = view_after(self.view, record)
             self.offset, self.seq, self.prev = self.offset + len(raw) + 1, self.seq + 1, record.hash
             yield record
+        if len(torn) > MAX_LINE_BYTES:
+            raise JournalError(f"line {self.seq}: longer than {MAX_LINE_BYTES} bytes")
 
     def _read(self) -> bytes:
         try:

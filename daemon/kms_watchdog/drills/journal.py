@@ -7,26 +7,30 @@ healer, which is another process, continues it from the wall clock.
 
 Events, each with the fields that only it has (what follows Chaos Toolkit's events is named like them):
 
-    run-started           drill, target, region, regions, purposes, drill_file (the drill as it was read), config,
-                          versions, owner (pid, host), schema of the verdict
+    run-started           run_id, drill, target, region, regions, purposes, drill_file (the drill as it was read),
+                          config, versions, owner (pid, host), verdict_schema
     phase-started         phase: baseline | inject | hold | restore | recover | check
-    undo-recorded         undo (the undo record)
+    undo-recorded         undo (the undo record; again whenever its deadline is moved)
     fault-injected        fault, region, proxy, toxics (read back from the server), enabled
-    fault-removed         region, proxy, by: drill | healer
-    restore-verified      proxies_left (names of ours still on the server; empty = gone), by
+    fault-removed         region, proxy, by: drill | healer, toxics_left; by the drill also enabled (both read back)
+    restore-verified      proxies_left (names of ours still on the server; empty = gone), by, finding
     canary-result         result (`CanaryResult.to_json`)
-    operation             op, lane: warm | cold, operation: encrypt | decrypt, purpose, ok, seconds, region, error,
-                          message
+    operation             op, lane: warm | cold, operation: encrypt | decrypt, purpose, ok, seconds (from when it was
+                          due), region (whose KMS made or opened its data key, where known), asked (attempts),
+                          cache_hit, error, message
+    workload-ended        offered, operations (that ended), failed
     attempt               region, operation, purpose, seconds, error_code, request_id, pinned, proxy
     failed-over           from_region, to_region, operation, purpose
     breaker-moved         region, old, new, cause
-    alarm-state           alarm, mode, region, state, since_utc, reason
+    alarm-state           alarm, mode, region, state (CloudWatch's, or UNREADABLE), since_utc, reason, name, read_in
+                          (region), last (whether it is the last reading)
     messages-checked      when: baseline | hold | check, region, sealed, opened, refused, wrong (ids not opened)
-    context-refused       when, region, purpose, error_code (what KMS itself answered to a wrong context)
+    context-refused       when, region, purpose, message, error_code (what KMS itself answered to a wrong context;
+                          `accepted` when it did not refuse), request_id
     guard-checked         guard, held, detail
     interrupted           reason
     verdict               verdict, claims
-    healed                by: healer, reason: owner_dead | expired | asked, proxies, torn_line
+    healed                by: healer, reason: owner_dead | expired | asked, proxies, torn_line, finding
     closed                by: drill | healer, verdict (None when nobody judged)
 """
 
@@ -126,10 +130,11 @@ def parse(raw: bytes, *, prev: str, seq: int) -> Record:
             prev=values["prev"],
             hash=proof,
         )
+        schema = values["schema"]
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise JournalError(f"line {seq}: not a journal record: {e}") from e
-    if values["schema"] != SCHEMA:
-        raise JournalError(f"line {seq}: schema {values['schema']}, this version reads {SCHEMA}")
+    if schema != SCHEMA:
+        raise JournalError(f"line {seq}: schema {schema}, this version reads {SCHEMA}")
     if (record.seq, record.prev) != (seq, prev):
         raise JournalError(f"line {seq}: out of order: it says it is number {record.seq} after {record.prev[:12]}")
     if seal(values)["hash"] != proof:

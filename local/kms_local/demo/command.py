@@ -74,7 +74,6 @@ def _run(console: Console, parent: Path, *, once: bool) -> int:
         wait_until_green(console, url, clock, stage.daemon_is_alive)
         _say(console, f"the drill: kms-chaos run {DRILL}")
         code = stage.drill(DRILL)
-        _tell_report(console, folder)
         if not once:
             _stay(console, stage, url)
     return code
@@ -86,11 +85,6 @@ def _stay(console: Console, stage: Stage, url: str) -> None:
         stage.wait_for_daemon()
     except _Stopped:
         console.print("Stopping.")
-
-
-def _tell_report(console: Console, folder: DemoFolder) -> None:
-    for report in sorted(folder.state.glob("drills/*/report.html")):
-        console.print(f"\nReport: {report}", soft_wrap=True)
 
 
 def _say(console: Console, step: str) -> None:

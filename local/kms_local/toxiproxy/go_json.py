@@ -122,7 +122,7 @@ def encode(value: Any) -> str:
 
 def float32_text(value: float) -> str:
     """Return the shortest decimal that reads back as the same float of 32 bits, as Go writes it."""
-    digits = next(text for text in _candidates(value) if _as_float32(float(text)) == value)
+    digits = next(text for text in _candidates(value) if _reads_back(text, value))
     if value == 0 or _POSITIONAL[0] <= abs(value) < _POSITIONAL[1]:
         return format(Decimal(digits), "f")
     mantissa, _, exponent = f"{Decimal(digits):e}".partition("e")
@@ -131,6 +131,13 @@ def float32_text(value: float) -> str:
 
 def _candidates(value: float) -> list[str]:
     return [f"{value:.{digits}g}" for digits in range(1, _FLOAT32_DIGITS)] + [f"{value:.{_FLOAT32_DIGITS}g}"]
+
+
+def _reads_back(text: str, value: float) -> bool:
+    try:
+        return _as_float32(float(text)) == value
+    except OverflowError:  # rounded up beyond the largest float of 32 bits
+        return False
 
 
 def _as_float32(value: float) -> float:

@@ -67,14 +67,14 @@ class HttpProtocol(asyncio.Protocol):
         self._timer = self._loop.call_at(self._deadline, self._look_at_deadline)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End; whoever is still working on an answer need not go on."""
+        """End; a request that was taken is carried out all the same, as a service does whose client gave up."""
         del exc
         self._service.connections.discard(self)
         self._closing = True
+        self._waiting.clear()
+        self._writable.set()
         if self._timer is not None:
             self._timer.cancel()
-        if self._answering is not None:
-            self._answering.cancel()
 
     def data_received(self, data: bytes) -> None:
         """Parse what has come."""
@@ -168,6 +168,8 @@ class HttpProtocol(asyncio.Protocol):
             return Response(status=500)
 
     def _send(self, response: Response, *, keep_alive: bool, head_only: bool) -> None:
+        if self.transport.is_closing():
+            return
         now = self._service.clock.now()
         self.transport.write(wire_form(response, now=now, keep_alive=keep_alive, head_only=head_only))
         if not keep_alive:
