@@ -39,6 +39,13 @@ def both(*conditions: Callable[[Line], bool]) -> Callable[[Line], bool]:
     return lambda one: all(condition(one) for condition in conditions)
 
 
+def with_rto(story: Story, seconds: float) -> Story:
+    file = story.lines[0].fields["drill_file"]
+    return story.changed(
+        of("run-started"), drill_file={**file, "objectives": {**file["objectives"], "rto_seconds": seconds}}
+    )
+
+
 def canary(region: str) -> Callable[[Line], bool]:
     return lambda one: one.event == "canary-result" and one.fields["result"]["region"] == region
 
@@ -157,7 +164,7 @@ CASES: list[tuple[str, str, Verdict, Verdict, Callable[[Story], Story]]] = [
     ("the canaries did not come back", "restored", BROKE, BROKE,
      lambda s: s.without(both(canary(TARGET), after(FAULT_OFF)))),
     ("the steady state came back too late", "restored", BROKE, BROKE,
-     lambda s: s.add(81.5, "canary-result", result=canary_result(TARGET, "general", 80.5, hurt=True))
+     lambda s: with_rto(s, 30.0).add(81.5, "canary-result", result=canary_result(TARGET, "general", 80.5, hurt=True))
                 .add(81.9, "canary-result", result=canary_result(TARGET, "general", 81.8, hurt=False))),
     ("a message was lost", "nothing-lost", BROKE, BROKE,
      lambda s: s.changed(of("messages-checked", when="hold", region=OTHER), opened=23, refused=1, wrong=[17])),
@@ -249,8 +256,7 @@ def test_a_recovery_drill_may_fail_until_its_rto_and_not_after() -> None:
     after_rto = story.changed(of("operation", op=159), ok=False, error="x").changed(of("workload-ended"), failed=1)
 
     for told, verdict in ((story, HELD), (during, HELD), (after_rto, BROKE)):
-        quicker = told.changed(of("run-started"), drill_file={**file, "objectives": {
-            "failed_operations": 0, "p99_seconds": 3.0, "rto_seconds": 10.0}})  # fmt: skip
+        quicker = with_rto(told, 10.0)
         assert verdict_of(judge(quicker.journal()), "workload-objective") is verdict
 
 
