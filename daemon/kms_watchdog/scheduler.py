@@ -132,6 +132,12 @@ class Scheduler:
         return call
 
     def _tell(self, event: Any) -> None:
+        try:
+            self._note(event)
+        except Exception:  # the observer's outermost border: APScheduler would swallow it
+            log.exception("scheduler.observer_failed", job=event.job_id)
+
+    def _note(self, event: Any) -> None:
         job, result = self._jobs[event.job_id], _RESULTS[event.code]
         if result == "error":
             log.error("job.failed", job=event.job_id, error=repr(event.exception), traceback=event.traceback)

@@ -267,3 +267,18 @@ def test_old_results_are_forgotten(open_history: Callable[[], HistorySink], cloc
         (rows,) = db.execute("SELECT count(*) FROM results").fetchone()
     db.close()
     assert rows == 499
+
+
+def test_a_full_disk_is_told_once_and_the_page_lives_on(open_history: Callable[[], HistorySink]) -> None:
+    """Looks are kept in memory; the log says when writing failed and when it works again."""
+    history = open_history()
+    history._file.call(lambda db: db.execute("PRAGMA max_page_count = 1").fetchone())
+    with structlog.testing.capture_logs() as logs:
+        for i in range(200):
+            history.write(result(at=i, request_id="r" * 1000))
+        history._file.call(lambda db: db.execute("PRAGMA max_page_count = 1000000").fetchone())
+        history.write(result(at=201))
+        history._file.call(lambda _: None)
+
+    assert [entry["event"] for entry in logs] == ["history.failed", "history.recovered"]
+    assert len(history.ticks()[SUBJECT]) == TICKS

@@ -10,13 +10,19 @@ import json
 import sqlite3
 import threading
 from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
 from datetime import timedelta
 from pathlib import Path
+
+import structlog
 
 from kms_core.clock import Clock
 from kms_watchdog.health import Subject
 from kms_watchdog.results import CanaryResult, Mode, Outcome
 from kms_watchdog.sqlite_file import SqliteFile
+
+log = structlog.get_logger("history")
 
 TICKS = 60
 """Results of each canary on the status page."""
@@ -51,6 +57,7 @@ class HistorySink:
         self._ticks: dict[Subject, deque[CanaryResult]] = {}
         self._failures: dict[Mode, deque[CanaryResult]] = {mode: deque(maxlen=FAILURES) for mode in Mode}
         self._writes = 0
+        self._failing = False
         for result in self._file.call(_recent):
             self._tick(result)
         for mode, failures in self._failures.items():
@@ -62,10 +69,10 @@ class HistorySink:
             self._remember(result)
             self._writes += 1
             trim = self._writes % _TRIM_EVERY == 0
-        self._file.submit(lambda db: _insert(db, result))
+        self._submit(functools.partial(_insert, result=result))
         if trim:
             oldest = (self._clock.now_utc() - KEEP).timestamp()
-            self._file.submit(lambda db: _trim(db, oldest))
+            self._submit(functools.partial(_trim, oldest=oldest))
 
     def ticks(self) -> dict[Subject, tuple[CanaryResult, ...]]:
         """Return the last live results by canary, oldest first."""
@@ -81,6 +88,18 @@ class HistorySink:
     def close(self) -> None:
         """Write what is waiting and close the file."""
         self._file.close()
+
+    def _submit(self, work: Callable[[sqlite3.Connection], None]) -> None:
+        self._file.submit(work).add_done_callback(self._written)
+
+    def _written(self, done: Future[None]) -> None:
+        """Say when writing begins to fail, and when it works again; the page lives from memory meanwhile."""
+        error = done.exception()
+        was_failing, self._failing = self._failing, error is not None
+        if error is not None and not was_failing:
+            log.error("history.failed", error=str(error))
+        elif error is None and was_failing:
+            log.info("history.recovered")
 
     def _remember(self, result: CanaryResult) -> None:
         if result.outcome is not Outcome.OK:
