@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import threading
 from collections.abc import Callable
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 from kms_core.clock import Clock
 from kms_core.errors import ClosedError
@@ -33,11 +33,16 @@ class GivenUpError(Exception):
 class Pending(Protocol[T_co]):
     """An attempt that is on its way."""
 
+    @property
+    def seconds(self) -> float:
+        """How long the attempt took, its wait for a worker included; known once it has ended."""
+        ...
+
     def result(self, seconds: float) -> T_co:
-        """Return what the attempt returned, or raise what it raised.
+        """Return what the attempt returned, or raise what it raised, waiting for it at most `seconds` from now.
 
         Raises:
-            GivenUpError: it took longer than `seconds`.
+            GivenUpError: it took longer.
         """
         ...
 
@@ -67,7 +72,7 @@ class Ticket(Generic[T]):
         self._value: T | None = None
         self._error: BaseException | None = None
         self._submitted_at = clock.monotonic()
-        self._seconds = 0.0
+        self.seconds = 0.0
 
     def run(self) -> None:
         """Make the call, unless it was given up before."""
@@ -79,7 +84,7 @@ class Ticket(Generic[T]):
             self._value = self._call()
         except BaseException as e:  # noqa: BLE001 - handed to who waits, in `result`; a worker survives its calls
             self._error = e
-        self._seconds = self._clock.monotonic() - self._submitted_at
+        self.seconds = self._clock.monotonic() - self._submitted_at
         self._done.set()
 
     def refuse(self, error: BaseException) -> None:
@@ -88,15 +93,21 @@ class Ticket(Generic[T]):
         self._done.set()
 
     def result(self, seconds: float) -> T:
-        """Return what the call returned, or raise what it raised.
+        """Return what the call returned, or raise what it raised, waiting for it at most `seconds` from now.
 
         Raises:
-            GivenUpError: it took longer than `seconds`.
+            GivenUpError: it took longer. An answer that is there already is used, however late one asks for it.
         """
-        if not self._clock.wait(self._done, seconds) or self._seconds > seconds:
-            with self._lock:
-                self._cancelled = True
-                raise GivenUpError(started=self._started)
+        if not self._clock.wait(self._done, seconds):
+            self._give_up()
+        return self._outcome()
+
+    def _give_up(self) -> NoReturn:
+        with self._lock:
+            self._cancelled = True
+            raise GivenUpError(started=self._started)
+
+    def _outcome(self) -> T:
         if self._error is not None:
             try:
                 raise self._error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Generic, NoReturn, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from kms_core._breakers import Breakers
 from kms_core._bulkhead import GivenUpError, Lane, Pending
@@ -97,17 +97,19 @@ class Regions:
         for kms in self._kms.values():
             kms.close()
 
-    def succeeded(self, note: _Note, request_id: str) -> None:
-        """Take note of an answer."""
-        seconds = self._clock.monotonic() - note.started_at
+    def succeeded(self, note: _Note, request_id: str, seconds: float) -> None:
+        """Take note of an answer that took `seconds`."""
         self._joined.add(note.region)
         outcome = Outcome.SLOW if seconds > self._slow_seconds else Outcome.GOOD
         self._breakers.report(note.region, note.admission, outcome)
         self._tell(note, seconds, "", request_id)
 
-    def failed(self, note: _Note, failure: KmsFailure, allowed_seconds: float) -> AttemptFailedError:
-        """Take note of a failure, and return what to raise."""
-        seconds = self._clock.monotonic() - note.started_at
+    def failed(
+        self, note: _Note, failure: KmsFailure, allowed_seconds: float, seconds: float | None
+    ) -> AttemptFailedError:
+        """Take note of a failure that took `seconds` (None: it was given up now), and return what to raise."""
+        if seconds is None:
+            seconds = self._clock.monotonic() - note.started_at
         error = classify(failure, note.operation)
         if error.answered:
             self._joined.add(note.region)
@@ -171,17 +173,17 @@ class Flight(Generic[A]):
         try:
             answer = self._pending.result(seconds)
         except GivenUpError as e:
-            self._fail(KmsFailure(DEADLINE if e.started else SATURATED), seconds, e)
+            raise self._failed(KmsFailure(DEADLINE if e.started else SATURATED), seconds, None) from e
         except KmsFailure as e:
-            self._fail(e, seconds, e)
+            raise self._failed(e, seconds, self._pending.seconds) from e
         except BaseException:
             self._regions.abandoned(self._note)
             raise
-        self._regions.succeeded(self._note, answer.request_id)
+        self._regions.succeeded(self._note, answer.request_id, self._pending.seconds)
         return answer
 
-    def _fail(self, failure: KmsFailure, allowed_seconds: float, cause: BaseException) -> NoReturn:
-        raise self._regions.failed(self._note, failure, allowed_seconds) from cause
+    def _failed(self, failure: KmsFailure, allowed_seconds: float, seconds: float | None) -> AttemptFailedError:
+        return self._regions.failed(self._note, failure, allowed_seconds, seconds)
 
 
 def _outcome(code: str, error: ErrorClass, allowed_seconds: float, slow_seconds: float) -> Outcome:

@@ -188,6 +188,29 @@ def test_the_start_takes_no_longer_than_one_attempt(estate: FakeEstate, config: 
         core.close()
 
 
+@pytest.mark.parametrize("slow_call_seconds", [0.1, 5.0], ids=["slow-rule", "own-time"])
+def test_a_silent_region_at_the_start_spoils_no_other(
+    estate: FakeEstate, config: CoreConfig, slow_call_seconds: float
+) -> None:
+    """Answers that lay waiting while a dead region was waited for count as what they were: prompt.
+
+    Keeps out a bug: they were timed until somebody looked at them, and healthy regions began with open breakers.
+    """
+    released, impatient = threading.Event(), {"attempt_timeout_seconds": 0.3, "slow_call_seconds": slow_call_seconds}
+    estate[EAST].during = lambda call: released.wait(20)
+    core = Core(dataclasses.replace(config, **impatient), clock=SystemClock(), connect=estate.connect)
+    try:
+        regions = core.health().regions
+
+        assert {region: (regions[region].breaker, regions[region].joined) for region in (WEST, IRELAND)} == {
+            WEST: ("closed", True),
+            IRELAND: ("closed", True),
+        }
+    finally:
+        released.set()
+        core.close()
+
+
 @pytest.mark.parametrize("region", ["eu-central-1", ""])
 def test_only_configured_regions_can_be_pinned(core: Core, region: str) -> None:
     """A canary for a region that nobody configured is a mistake."""
