@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
 import structlog
@@ -92,16 +91,6 @@ def test_the_health_is_logged_when_it_changes() -> None:
 
     assert [entry["event"] for entry in found] == ["health.changed"]
     assert found[0]["reasons"] == ["no_fresh_result", "never_probed:r:k"]
-
-
-@pytest.fixture(autouse=True)
-def undo_logging() -> Iterator[None]:
-    """What a test configures is undone at its end."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:], root.level = handlers, level
-    structlog.reset_defaults()
 
 
 def test_a_line_is_a_json_object(capsys: pytest.CaptureFixture[str], clock: ManualClock) -> None:
