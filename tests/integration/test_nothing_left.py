@@ -43,6 +43,7 @@ def assert_nothing_is_left(demo: DemoProcess, listening: list[tuple[str, int]]) 
     [
         pytest.param(DEMO, signal.SIGTERM, id="demo-sigterm"),
         pytest.param(DEMO, signal.SIGKILL, id="demo-sigkill"),
+        pytest.param(MAKE, signal.SIGTERM, id="make-sigterm"),
         pytest.param(MAKE, signal.SIGKILL, id="make-sigkill"),
     ],
 )
