@@ -14,23 +14,32 @@ $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
+# --no-deps: the locks are whole, and pip must not look for a newer release of what they already name (coverage[toml] did).
 $(VENV)/.runtime: $(VENV)/.made requirements.lock pyproject.toml
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime requirements-dev.lock
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements-dev.lock
 	@touch $@
 
 demo: $(VENV)/.runtime ## Run the watchdog over three local regions, through a drill, to a verdict (ARGS=--once ends after it)
 	@exec $(BIN)/kms-local demo --stop-with-parent $(ARGS)
 
 test: lint types layers $(VENV)/.dev ## Lint, types, layers, unit and integration tests (at most 8 minutes)
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(call pytest,not slow)
 
 test-all: lint types layers $(VENV)/.dev ## Everything, the slow tests too (at most 60 minutes)
-	$(BIN)/python -m pytest $(ARGS)
+	$(call pytest,slow or not slow)
+
+# Tests that start whole processes and hold them to their times come last, alone; ARGS chooses tests, and is one run.
+ifdef ARGS
+pytest = $(BIN)/python -m pytest -m "$(1)" $(ARGS)
+else
+pytest = $(BIN)/python -m pytest -m "($(1)) and not alone" -n auto --maxprocesses 4 --dist loadfile && \
+	$(BIN)/python -m pytest -m "($(1)) and alone"
+endif
 
 check: lint types layers ## Lint, types and import layers only
 
@@ -50,6 +59,9 @@ layers: $(VENV)/.dev
 
 interop: $(VENV)/.dev ## Messages cross with the real AWS Encryption SDK, both ways
 	$(BIN)/python -m pytest tests/core -k interop
+
+bench: $(VENV)/.dev ## Measure speed, memory, KMS calls and failover; tables, and JSON in benchmarks/results (ARGS='--full')
+	$(BIN)/python -m benchmarks $(ARGS)
 
 toxiproxy: ## Build a real Toxiproxy into .state/toxiproxy (needs Go 1.23 or newer)
 	@command -v go >/dev/null || { echo "no Go here: install it, or a toxiproxy-server, and set TOXIPROXY_BIN" >&2; exit 2; }
