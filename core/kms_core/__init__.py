@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from kms_core._facade_lifecycle import WarmUp
+from kms_core._health import CoreHealth, RegionHealth
+from kms_core._self_check import RoundTrip, SelfCheck
+from kms_core.batch import Opened, Refused, Sealed, ToOpen, ToSeal
 from kms_core.clock import Clock, SystemClock
 from kms_core.config import CoreConfig, KeyConfig
-from kms_core.core import Core, CoreHealth, PinnedCore, RegionHealth
+from kms_core.core import Core, PinnedCore
 from kms_core.errors import (
     AttemptFailure,
     ClosedError,
     ConfigurationError,
     ContextError,
+    ForkedError,
     KmsCoreError,
     KmsDeniedError,
     KmsUnavailableError,
     MessageError,
+    NotStreamableError,
+    TruncatedStreamError,
 )
 
 __all__ = [
@@ -25,12 +32,23 @@ __all__ = [
     "Core",
     "CoreConfig",
     "CoreHealth",
+    "ForkedError",
     "KeyConfig",
     "KmsCoreError",
     "KmsDeniedError",
     "KmsUnavailableError",
     "MessageError",
+    "NotStreamableError",
+    "Opened",
     "PinnedCore",
+    "Refused",
     "RegionHealth",
+    "RoundTrip",
+    "Sealed",
+    "SelfCheck",
     "SystemClock",
+    "ToOpen",
+    "ToSeal",
+    "TruncatedStreamError",
+    "WarmUp",
 ]

@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+from kms_core import _forced
 from kms_core import breaker as pure
+from kms_core._forced import Forced, ForcedState
 from kms_core._observe import Emit
-from kms_core.breaker import Admission, Breaker, BreakerPolicy, Closed, HalfOpen, Open, Outcome
+from kms_core.breaker import Admission, Breaker, BreakerPolicy, Closed, HalfOpen, Outcome
 from kms_core.clock import Clock
 from kms_core.events import BreakerCause, BreakerMoved, BreakerState
 
@@ -23,6 +25,8 @@ class BreakerView:
 
     state: BreakerState
     since_seconds: float
+    forced_reason: str = ""
+    """Why somebody has forced it into this state; empty when nobody has."""
 
 
 class Breakers:
@@ -39,24 +43,49 @@ class Breakers:
         now = clock.monotonic()
         self._states: dict[str, Breaker] = {region: Closed() for region in regions}
         self._moved_at = dict.fromkeys(self._states, now)
+        self._forced: dict[str, Forced] = {}
 
     def admit(self, region: str) -> Admission | None:
         """Return leave to call `region`, or None when its breaker refuses."""
+        if (over := self._over(region)) is not None:
+            return _forced.admission(over)
         return self._decide(region, pure.admit)
 
     def admit_anyway(self, region: str) -> Admission:
-        """Return leave for a call that is never refused, and whose result counts."""
+        """Return leave for a call that is never refused, and whose result counts, unless the breaker is forced."""
+        if self._over(region) is not None:
+            return Admission(generation=_forced.NO_GENERATION)
         return self._decide(region, pure.admit_anyway)
 
     def admit_last(self, region: str) -> Admission:
         """Return leave to call `region` because every other is refused as well: the last door is never closed."""
+        if self._over(region) is not None:
+            return Admission(generation=_forced.NO_GENERATION)
         return self._decide(region, pure.admit_last)
 
     def soonest(self, regions: Iterable[str]) -> str:
         """Return which of `regions` may be asked soonest; the first of equals. There must be one."""
         with self._lock:
-            states = dict(self._states)
-        return min(regions, key=lambda region: _due(states[region]))
+            states, over = dict(self._states), dict(self._forced)
+        return min(regions, key=lambda region: _forced.due(states[region], over.get(region)))
+
+    def closed(self, region: str) -> bool:
+        """Return whether the breaker of `region` lets every call in."""
+        with self._lock:
+            return _forced.state_of(self._states[region], self._forced.get(region)) == "closed"
+
+    def force(self, region: str, state: ForcedState, seconds: float, reason: str) -> None:
+        """Hold the breaker of `region` open or closed for `seconds`; what was forced before is over.
+
+        Raises:
+            ConfigurationError: the state, the time or the reason cannot be used.
+        """
+        over = _forced.forced(state, seconds, reason, now=self._clock.monotonic())
+        self._put(region, over, "forced")
+
+    def unforce(self, region: str) -> None:
+        """Let the breaker of `region` go its own way again."""
+        self._put(region, None, "expired")
 
     def report(self, region: str, admission: Admission, outcome: Outcome) -> None:
         """Tell the breaker of `region` how the call that `admission` let out has ended."""
@@ -81,11 +110,35 @@ class Breakers:
     def view(self) -> Mapping[str, BreakerView]:
         """Return each region's state, and for how long it has been in it."""
         now = self._clock.monotonic()
+        over = {region: self._over(region) for region in self._states}
         with self._lock:
             return {
-                region: BreakerView(state=pure.name_of(state), since_seconds=now - self._moved_at[region])
+                region: BreakerView(
+                    state=_forced.state_of(state, over[region]),
+                    since_seconds=now - self._moved_at[region],
+                    forced_reason=_reason(over[region]),
+                )
                 for region, state in self._states.items()
             }
+
+    def _over(self, region: str) -> Forced | None:
+        """Return what is forced on `region` now; what is over is taken away."""
+        over = self._forced.get(region)
+        if over is None or self._clock.monotonic() < over.until:
+            return over
+        self._put(region, None, "expired")
+        return None
+
+    def _put(self, region: str, over: Forced | None, cause: BreakerCause) -> None:
+        with self._lock:
+            state, before = self._states[region], self._forced.pop(region, None)
+            if over is not None:
+                self._forced[region] = over
+            old, new = _forced.state_of(state, before), _forced.state_of(state, over)
+            if old != new:
+                self._moved_at[region] = self._clock.monotonic()
+        if self._emit is not None and old != new:
+            self._emit(BreakerMoved(region=region, old=old, new=new, cause=cause))
 
     def _decide(self, region: str, admit: Callable[..., tuple[Leave, Breaker]]) -> Leave:
         with self._lock:
@@ -101,7 +154,7 @@ class Breakers:
         self._states[region] = new
 
     def _tell(self, region: str, old: Breaker, new: Breaker, cause: BreakerCause | None) -> None:
-        if self._emit is None or type(old) is type(new):
+        if self._emit is None or type(old) is type(new) or region in self._forced:
             return
         if isinstance(new, HalfOpen):
             cause = "forced" if new.early else "cooldown_over"
@@ -109,11 +162,5 @@ class Breakers:
             self._emit(BreakerMoved(region=region, old=pure.name_of(old), new=pure.name_of(new), cause=cause))
 
 
-def _due(state: Breaker) -> float:
-    match state:
-        case Open(until=until):
-            return until
-        case HalfOpen(permit_until=float(until)):
-            return until
-        case _:
-            return 0.0
+def _reason(over: Forced | None) -> str:
+    return over.reason if over is not None else ""

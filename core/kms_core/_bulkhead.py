@@ -38,6 +38,14 @@ class Pending(Protocol[T_co]):
         """How long the attempt took, its wait for a worker included; known once it has ended."""
         ...
 
+    def ready(self, seconds: float) -> bool:
+        """Return whether it has ended, waiting for that at most `seconds`."""
+        ...
+
+    def then(self, call: Callable[[], None]) -> None:
+        """Have `call` made when it has ended, in the thread that made it; at once when it has. It must not raise."""
+        ...
+
     def result(self, seconds: float) -> T_co:
         """Return what the attempt returned, or raise what it raised, waiting for it at most `seconds` from now.
 
@@ -69,6 +77,7 @@ class Ticket(Generic[T]):
         self._started = False
         self._cancelled = False
         self._done = threading.Event()
+        self._after: list[Callable[[], None]] = []
         self._value: T | None = None
         self._error: BaseException | None = None
         self._submitted_at = clock.monotonic()
@@ -85,12 +94,31 @@ class Ticket(Generic[T]):
         except BaseException as e:  # noqa: BLE001 - handed to who waits, in `result`; a worker survives its calls
             self._error = e
         self.seconds = self._clock.monotonic() - self._submitted_at
-        self._done.set()
+        self._end()
 
     def refuse(self, error: BaseException) -> None:
         """End a call that was never made with `error`."""
         self._error = error
-        self._done.set()
+        self._end()
+
+    def ready(self, seconds: float) -> bool:
+        """Return whether the call has ended, waiting for that at most `seconds`."""
+        return self._clock.wait(self._done, seconds)
+
+    def then(self, call: Callable[[], None]) -> None:
+        """Have `call` made when this one has ended, in the thread that made it; at once when it has."""
+        with self._lock:
+            if not self._done.is_set():
+                self._after.append(call)
+                return
+        call()
+
+    def _end(self) -> None:
+        with self._lock:
+            self._done.set()
+            after, self._after = self._after, []
+        for call in after:
+            call()
 
     def result(self, seconds: float) -> T:
         """Return what the call returned, or raise what it raised, waiting for it at most `seconds` from now.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from kms_core._deadline import Deadline
 from kms_core._failover import Failover
@@ -23,24 +23,40 @@ _OK = 200
 class DataKeys:
     """Asks KMS for data keys; keeps none. Safe to call from any thread."""
 
-    def __init__(self, failover: Failover, *, frame_length: int) -> None:
+    def __init__(self, failover: Failover, *, frame_length: int, named_region: str | None = None) -> None:
         self._failover = failover
         self._frame_length = frame_length
+        self._named_region = named_region
+        """Whose ARN messages name; None: that of the region that answered."""
 
     def make(
-        self, key: PurposeKey, context: Mapping[str, str], deadline: Deadline, *, region: str | None = None
+        self,
+        key: PurposeKey,
+        context: Mapping[str, str],
+        deadline: Deadline,
+        *,
+        region: str | None = None,
+        surplus: Callable[[SealingKey], object] | None = None,
     ) -> SealingKey:
         """Return a new data key under `key`, bound to `context`; from `region` alone when given.
+
+        `surplus` takes another one, should two regions have made one each.
 
         Raises:
             KmsUnavailableError, KmsDeniedError: no region made one.
         """
         ask = functools.partial(_generate, key=key, context=context)
-        request = Request(operation=GENERATE_DATA_KEY, purpose=key.purpose, ask=ask)
-        made = self._call(request, key, deadline, region)
-        wrapped = EncryptedDataKey(
-            provider_id=KMS_PROVIDER, provider_info=made.key_arn.encode(), ciphertext=made.wrapped
-        )
+
+        def late(made: GeneratedKey) -> None:
+            if surplus is not None:
+                surplus(self._sealing_key(made, key, context))
+
+        request = Request(operation=GENERATE_DATA_KEY, purpose=key.purpose, ask=ask, surplus=late)
+        return self._sealing_key(self._call(request, key, deadline, region), key, context)
+
+    def _sealing_key(self, made: GeneratedKey, key: PurposeKey, context: Mapping[str, str]) -> SealingKey:
+        named = key.arns.get(self._named_region or "", made.key_arn)
+        wrapped = EncryptedDataKey(provider_id=KMS_PROVIDER, provider_info=named.encode(), ciphertext=made.wrapped)
         return sealing_key(made.plaintext, (wrapped,), context, self._frame_length)
 
     def unwrap(

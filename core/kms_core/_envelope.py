@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
 import os
@@ -9,13 +10,15 @@ from collections.abc import Mapping
 
 from kms_core import context as contexts
 from kms_core import suites
-from kms_core._cache import DataKeyCache, Limits
+from kms_core._cache import ENTRIES, DataKeyCache, Limits
 from kms_core._data_keys import DataKeys
 from kms_core._deadline import Deadline
 from kms_core._keyring import KeyRing, PurposeKey
 from kms_core._observe import Emit
-from kms_core._open import check_signature_key, open_message
+from kms_core._open import check_signature_key, open_message, open_written
+from kms_core._recognised import OpeningEntry, Recognised
 from kms_core._seal import SealingKey, seal
+from kms_core._supply import Supply
 from kms_core.clock import Clock
 from kms_core.config import CoreConfig
 from kms_core.errors import MessageError, Step
@@ -29,20 +32,34 @@ class Envelope:
     """Messages of all purposes. With a `region`, that one alone is asked, and no cache. Safe from any thread."""
 
     def __init__(
-        self, config: CoreConfig, keyring: KeyRing, data_keys: DataKeys, *, clock: Clock, emit: Emit | None
+        self,
+        config: CoreConfig,
+        keyring: KeyRing,
+        data_keys: DataKeys,
+        supply: Supply,
+        *,
+        clock: Clock,
+        emit: Emit | None,
     ) -> None:
         self._keyring = keyring
         self._data_keys = data_keys
+        self._supply = supply
         self._clock = clock
         self._emit = emit
         self._deadline_seconds = config.deadline_seconds
         self._max_encrypted_data_keys = config.max_encrypted_data_keys
         self._accepted = suites.COMMITTED | (suites.DERIVED if config.accept_legacy_suites else frozenset())
         ttl_seconds = config.data_key_ttl_seconds
-        sealing = Limits(ttl_seconds=ttl_seconds, max_uses=config.max_encryptions_per_key)
-        self._sealing: DataKeyCache[tuple[str, bytes, int], SealingKey] = DataKeyCache(sealing, clock)
-        self._opening: DataKeyCache[tuple[str, int, bytes, bytes], bytes] = DataKeyCache(
-            Limits(ttl_seconds=ttl_seconds), clock
+        stale_seconds = config.stale_max_age_seconds if config.stale_if_unavailable else 0.0
+        opening = Limits(ttl_seconds=ttl_seconds, stale_seconds=stale_seconds)
+        sealing = dataclasses.replace(opening, max_uses=config.max_encryptions_per_key)
+        self._sealing: DataKeyCache[tuple[str, bytes, int], SealingKey] = DataKeyCache(
+            sealing, clock, refresh=lambda entry: supply.refresh(self._sealing, entry, "encrypt")
+        )
+        self._canonical = contexts.Canonical(ENTRIES)
+        self._recognised = Recognised()
+        self._opening: DataKeyCache[OpeningEntry, bytes] = DataKeyCache(
+            opening, clock, refresh=lambda entry: supply.refresh(self._opening, entry, "decrypt")
         )
 
     def seal(self, plaintext: bytes, *, purpose: str, context: Mapping[str, str], region: str | None = None) -> bytes:
@@ -52,11 +69,7 @@ class Envelope:
             ContextError, ConfigurationError: the caller's own arguments are wrong.
             KmsUnavailableError, KmsDeniedError: there is no data key to be had.
         """
-        wanted = contexts.checked(context)
-        if region is None:
-            key = self._cached_sealing_key(purpose, wanted, len(plaintext))
-        else:
-            key = self._new_sealing_key(purpose, wanted, Deadline(self._clock, self._deadline_seconds), region)
+        key = self.sealing_key(purpose, context, len(plaintext), region=region)
         return seal(plaintext, key, message_id=os.urandom(_MESSAGE_ID_BYTES))
 
     def open(self, message: bytes, *, purpose: str, context: Mapping[str, str], region: str | None = None) -> bytes:
@@ -67,15 +80,33 @@ class Envelope:
             ContextError, ConfigurationError: the caller's own arguments are wrong.
             KmsUnavailableError, KmsDeniedError: no region could open its data key.
         """
+        if region is None and (known := self._recognised.find(message, purpose, context)) is not None:
+            data_key = self._opening.reserve(known.entry)
+            if data_key is not None:
+                self._tell(purpose, "decrypt", hit=True)
+                return open_written(message, known.body_bytes, known.frame_length, data_key)
         wanted = contexts.checked(context)
-        header = self._expected_header(message, wanted)
+        header = self.expected_header(message, wanted)
+        data_key = self.data_key(header, purpose, region=region)
+        plaintext = open_message(message, header, data_key)
+        if region is None:
+            self._recognised.remember(header, _entry(purpose, header, header.encrypted_data_keys[0]), wanted)
+        return plaintext
+
+    def data_key(self, header: Header, purpose: str, *, region: str | None = None) -> bytes:
+        """Return the data key of a message of `purpose`, whose context was compared already.
+
+        Raises:
+            MessageError: no wrapped key is of `purpose`, or KMS refused.
+            ConfigurationError: no such purpose is configured.
+            KmsUnavailableError, KmsDeniedError: no region could open it.
+        """
         deadline = Deadline(self._clock, self._deadline_seconds)
         key = self._keyring.get(purpose, deadline, region=region)
         candidates = [wrapped for wrapped in header.encrypted_data_keys if key.wraps(wrapped)]
         if not candidates:
             raise MessageError(step=Step.KEY)
-        data_key = self._first_opened(candidates, key, header, deadline, region)
-        return open_message(message, header, data_key)
+        return self._first_opened(candidates, key, header, deadline, region)
 
     def unwrap(self, wrapped: EncryptedDataKey, context: Mapping[str, str], *, purpose: str, region: str) -> None:
         """Ask KMS in `region` to unwrap `wrapped` under exactly `context`, and forget the answer.
@@ -91,13 +122,27 @@ class Envelope:
         key_bytes = suites.WRITTEN.key_bytes
         self._data_keys.unwrap(wrapped, key, dict(context), deadline, key_bytes=key_bytes, region=region)
 
+    def warm(self, *, purpose: str, context: Mapping[str, str]) -> None:
+        """Have a data key for `purpose` and `context` in the cache; counts as one use of it.
+
+        Raises:
+            As `seal`.
+        """
+        self.sealing_key(purpose, context, 0)
+
     def forget(self) -> None:
-        """Drop all data keys."""
+        """Drop all data keys, and fetch none ahead any more."""
+        self._supply.close()
         self._sealing.clear()
         self._opening.clear()
+        self._recognised.clear()
 
-    def _expected_header(self, message: bytes, wanted: dict[str, str]) -> Header:
-        """Return the header of `message`, after all that can be refused without asking KMS was refused."""
+    def expected_header(self, message: bytes, wanted: Mapping[str, str]) -> Header:
+        """Return the header of `message`, after all that can be refused without asking KMS was refused.
+
+        Raises:
+            MessageError: something was.
+        """
         header = parse_header(message, max_encrypted_data_keys=self._max_encrypted_data_keys)
         if header.suite.id not in self._accepted:
             raise MessageError(step=Step.SUITE)
@@ -106,21 +151,42 @@ class Envelope:
             raise MessageError(step=Step.CONTEXT)
         return header
 
-    def _cached_sealing_key(self, purpose: str, context: dict[str, str], size: int) -> SealingKey:
-        entry = (purpose, contexts.serialised(context), suites.WRITTEN.id)
+    def sealing_key(
+        self, purpose: str, context: Mapping[str, str], size: int, *, region: str | None = None
+    ) -> SealingKey:
+        """Return a data key with one use for `size` bytes reserved; a new one of its own from `region`, when given.
+
+        Raises:
+            As `seal`.
+        """
+        if region is not None:
+            deadline = Deadline(self._clock, self._deadline_seconds)
+            return self._new_sealing_key(purpose, contexts.checked(context), deadline, region)
+        entry = (purpose, self._canonical.checked(context), suites.WRITTEN.id)
         found = self._sealing.reserve(entry, size)
         self._tell(purpose, "encrypt", hit=found is not None)
         if found is not None:
             return found
-        deadline = Deadline(self._clock, self._deadline_seconds)
-        make = functools.partial(self._new_sealing_key, purpose, context, deadline, None)
-        return self._sealing.reserve_or_fetch(entry, make, deadline, size=size)
+        make = functools.partial(self._new_sealing_key, purpose, contexts.checked(context), region=None)
+        return self._supply.fetch(self._sealing, entry, make, operation="encrypt", size=size)
+
+    def fresh_sealing_key(self, purpose: str, context: Mapping[str, str]) -> SealingKey:
+        """Return a data key that nobody else uses, from whichever region makes it.
+
+        Raises:
+            As `seal`.
+        """
+        wanted = contexts.checked(context)
+        return self._new_sealing_key(purpose, wanted, Deadline(self._clock, self._deadline_seconds), None)
 
     def _new_sealing_key(
         self, purpose: str, context: dict[str, str], deadline: Deadline, region: str | None
     ) -> SealingKey:
         key = self._keyring.get(purpose, deadline, region=region)
-        return self._data_keys.make(key, context, deadline, region=region)
+        if region is not None:
+            return self._data_keys.make(key, context, deadline, region=region)
+        entry = (purpose, contexts.serialised(context), suites.WRITTEN.id)
+        return self._data_keys.make(key, context, deadline, surplus=functools.partial(self._sealing.offer, entry))
 
     def _first_opened(
         self,
@@ -142,22 +208,32 @@ class Envelope:
         self, wrapped: EncryptedDataKey, key: PurposeKey, header: Header, deadline: Deadline, region: str | None
     ) -> bytes:
         unwrap = functools.partial(
-            self._data_keys.unwrap,
-            wrapped,
-            key,
-            header.context,
-            deadline,
-            key_bytes=header.suite.key_bytes,
-            region=region,
+            self._unwrapped, wrapped, key, header.context, key_bytes=header.suite.key_bytes, region=region
         )
         if region is not None:
-            return unwrap()
-        digest = hashlib.sha512(wrapped.provider_info + b"\0" + wrapped.ciphertext).digest()
-        entry = (key.purpose, header.suite.id, digest, header.context_bytes)
+            return unwrap(deadline)
+        entry = _entry(key.purpose, header, wrapped)
         found = self._opening.reserve(entry)
         self._tell(key.purpose, "decrypt", hit=found is not None)
-        return found if found is not None else self._opening.reserve_or_fetch(entry, unwrap, deadline)
+        return found if found is not None else self._supply.fetch(self._opening, entry, unwrap, operation="decrypt")
+
+    def _unwrapped(
+        self,
+        wrapped: EncryptedDataKey,
+        key: PurposeKey,
+        context: Mapping[str, str],
+        deadline: Deadline,
+        *,
+        key_bytes: int,
+        region: str | None,
+    ) -> bytes:
+        return self._data_keys.unwrap(wrapped, key, context, deadline, key_bytes=key_bytes, region=region)
 
     def _tell(self, purpose: str, operation: CoreOperation, *, hit: bool) -> None:
         if self._emit is not None:
             self._emit(CacheLookup(purpose=purpose, operation=operation, hit=hit))
+
+
+def _entry(purpose: str, header: Header, wrapped: EncryptedDataKey) -> OpeningEntry:
+    digest = hashlib.sha512(wrapped.provider_info + b"\0" + wrapped.ciphertext).digest()
+    return (purpose, header.suite.id, digest, header.context_bytes)

@@ -75,6 +75,11 @@ class KeyRing:
         keys = self._keys
         return {purpose: keys[purpose].arn.key_id if purpose in keys else None for purpose in self._config.keys}
 
+    def regions(self, purpose: str) -> tuple[str, ...]:
+        """Return the regions that have the key of `purpose`; all of them while it is not known."""
+        key = self._keys.get(purpose)
+        return key.order if key is not None else self._config.region_order
+
     def get(self, purpose: str, deadline: Deadline, *, region: str | None = None) -> PurposeKey:
         """Return the key of `purpose`, asking KMS, in `region` alone when given, while it is not known.
 
@@ -97,13 +102,14 @@ class KeyRing:
     def resolve_at_start(
         self, regions: Regions, breakers: Breakers, attempt_seconds: float, deadline: Deadline
     ) -> None:
-        """Ask all regions at once what the aliases point to; the preferred region that answered is believed.
+        """Ask all regions at once what the aliases point to; those that answer must agree.
 
         Regions that could not be reached begin with an open breaker, and join later. What stays unknown because
         some region could not be asked is no error yet.
 
         Raises:
-            ConfigurationError: every region says that an alias does not exist, or it is another account's key.
+            ConfigurationError: every region says that an alias does not exist, or it is another account's key, or
+                not the same key in every region.
         """
         asked = {
             purpose: [(region, self._begin(purpose, region, regions, breakers)) for region in self._config.region_order]
@@ -119,6 +125,13 @@ class KeyRing:
             if purpose not in self._keys:
                 self._refuse_if_wrong(purpose, [error for error in errors if error is not None])
 
+    def connect(self, regions: Regions, breakers: Breakers, limit: Deadline) -> tuple[str, ...]:
+        """Ask every region at once for a key that we have, and return those that answered, whatever they said."""
+        purpose = next(iter(self._config.keys))
+        flights = [(region, self._begin(purpose, region, regions, breakers)) for region in self._config.region_order]
+        errors = [(region, self._finish(purpose, flight, limit)) for region, flight in flights]
+        return tuple(region for region, error in errors if error is None or error.error.answered)
+
     def _begin(self, purpose: str, region: str, regions: Regions, breakers: Breakers) -> Flight[DescribedKey]:
         return regions.begin(self._request(purpose), region, breakers.admit_anyway(region))
 
@@ -129,7 +142,15 @@ class KeyRing:
             return e
         if purpose not in self._keys:
             self._learn(purpose, described)
+        self._refuse_if_another(purpose, described)
         return None
+
+    def _refuse_if_another(self, purpose: str, described: DescribedKey) -> None:
+        """Refuse an alias that is not the same key everywhere: what one region sealed, another could not open."""
+        arn, known = parse_key_arn(described.key_arn), self._keys[purpose].arn
+        if arn is not None and not known.opens(arn):
+            alias = self._config.keys[purpose].alias
+            raise ConfigurationError(f"{alias} is {known.key_id} in {known.region}, but {arn.key_id} in {arn.region}")
 
     def _refuse_if_wrong(self, purpose: str, errors: list[AttemptFailedError]) -> None:
         alias = self._config.keys[purpose].alias
@@ -160,7 +181,7 @@ class KeyRing:
             purpose=purpose,
             arn=arn,
             arns={region: str(arn.in_region(region)) for region in order},
-            strict=self._config.keys[purpose].strict_key_state,
+            strict=self._config.strict(purpose),
         )
 
     def _pinned_arn(self, key_id: str) -> KeyArn:

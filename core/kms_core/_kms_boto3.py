@@ -5,17 +5,18 @@ botocore must not retry, or six attempts become eighteen; the core alone decides
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import boto3
 from botocore import exceptions as botocore_errors
 from botocore.config import Config
 
-from kms_core import taxonomy
+from kms_core import _sts, taxonomy
 from kms_core.config import CoreConfig
 from kms_core.errors import ConfigurationError
 from kms_core.kms import DECRYPT, DESCRIBE_KEY, GENERATE_DATA_KEY, DescribedKey, GeneratedKey, KmsFailure, UnwrappedKey
@@ -57,9 +58,12 @@ _BY_CAUSE: tuple[tuple[type[BaseException], str], ...] = (
 class Boto3Kms:
     """One region's KMS through a boto3 client, which many threads may share."""
 
-    def __init__(self, region: str, client: Any) -> None:
+    def __init__(self, region: str, client: Any, renewed: Callable[[], Any] | None = None) -> None:
         self._region = region
         self._client = client
+        self._renewed = renewed
+        """Makes another client, with credentials looked up anew; None: there are no others."""
+        self._lock = threading.Lock()
 
     @property
     def region(self) -> str:
@@ -68,8 +72,8 @@ class Boto3Kms:
 
     def generate_data_key(self, key_arn: str, context: Mapping[str, str]) -> GeneratedKey:
         """Make a data key of 32 bytes, bound to `context`."""
-        reply = _asked(
-            self._client.generate_data_key,
+        reply = self._asked(
+            "generate_data_key",
             KeyId=key_arn,
             NumberOfBytes=_DATA_KEY_BYTES,
             EncryptionContext=dict(context),
@@ -79,13 +83,13 @@ class Boto3Kms:
 
     def decrypt(self, wrapped: bytes, key_arn: str, context: Mapping[str, str]) -> UnwrappedKey:
         """Open a wrapped data key."""
-        reply = _asked(self._client.decrypt, KeyId=key_arn, CiphertextBlob=wrapped, EncryptionContext=dict(context))
+        reply = self._asked("decrypt", KeyId=key_arn, CiphertextBlob=wrapped, EncryptionContext=dict(context))
         plaintext, arn = _fields(reply, "Plaintext", "KeyId")
         return UnwrappedKey(plaintext=plaintext, key_arn=arn, request_id=_request_id(reply))
 
     def describe_key(self, alias: str) -> DescribedKey:
         """Say which key `alias` points to."""
-        reply = _asked(self._client.describe_key, KeyId=alias)
+        reply = self._asked("describe_key", KeyId=alias)
         (metadata,) = _fields(reply, "KeyMetadata")
         arn = metadata.get("Arn")
         if not arn:
@@ -96,9 +100,30 @@ class Boto3Kms:
         """Close the idle connections; those in use close when their request ends."""
         self._client.close()
 
+    def _asked(self, method: str, **parameters: Any) -> dict[str, Any]:
+        client = self._client
+        try:
+            return dict(getattr(client, method)(**parameters))
+        except Exception as e:  # the port promises one exception: what is unknown has a name there too
+            failure = translate(e)
+            if failure.code in taxonomy.STALE_CREDENTIALS:
+                self._renew(client)
+            raise failure from e
 
-def connector(config: CoreConfig, on_client: Callable[[str, Any], None] | None) -> Callable[[str], Boto3Kms]:
-    """Return a function that makes the client of a region, all from one session.
+    def _renew(self, stale: Any) -> None:
+        """Take a client with fresh credentials for the next request: botocore refreshes by its own clock alone."""
+        with self._lock:
+            if self._renewed is None or self._client is not stale:
+                return
+            with contextlib.suppress(botocore_errors.BotoCoreError):
+                self._client = self._renewed()
+                stale.close()
+
+
+def connector(
+    config: CoreConfig, on_client: Callable[[str, Any], None] | None, session: Any = None
+) -> Callable[[str], Boto3Kms]:
+    """Return a function that makes the client of a region, all from one session, `session` when it is given.
 
     Call it from one thread: clients may be shared between threads, a session may not.
 
@@ -107,10 +132,10 @@ def connector(config: CoreConfig, on_client: Callable[[str, Any], None] | None) 
     """
     if config.ca_bundle is not None and not Path(config.ca_bundle).is_file():
         raise ConfigurationError(f"ca_bundle: there is no file {config.ca_bundle}")
-    session = boto3.session.Session()
+    session = session or _sts.session(config)
     settings = client_config(config)
 
-    def connect(region: str) -> Boto3Kms:
+    def client_of(region: str, session: Any) -> Any:
         client = session.client(
             "kms",
             region_name=region,
@@ -120,7 +145,10 @@ def connector(config: CoreConfig, on_client: Callable[[str, Any], None] | None) 
         )
         if on_client is not None:
             on_client(region, client)
-        return Boto3Kms(region, client)
+        return client
+
+    def connect(region: str) -> Boto3Kms:
+        return Boto3Kms(region, client_of(region, session), lambda: client_of(region, _sts.session(config)))
 
     return connect
 
@@ -150,13 +178,6 @@ def translate(error: Exception) -> KmsFailure:
     if type(error).__name__ == "ResponseParserError":  # botocore.parsers', which has no public name
         return KmsFailure(taxonomy.TRUNCATED)
     return KmsFailure(taxonomy.UNCLASSIFIED)
-
-
-def _asked(method: Callable[..., dict[str, Any]], **parameters: Any) -> dict[str, Any]:
-    try:
-        return method(**parameters)
-    except Exception as e:  # the port promises one exception: what is unknown has a name there too
-        raise translate(e) from e
 
 
 def _translate_answer(error: Any) -> KmsFailure:

@@ -10,19 +10,19 @@ import base64
 import binascii
 import hmac
 import struct
+from typing import NamedTuple
 
 from cryptography.exceptions import InvalidSignature, InvalidTag, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from kms_core._cursor import Cursor
-from kms_core._seal import FINAL_FRAME, FRAME, SINGLE_BLOCK
+from kms_core._gathered import Gathered, decrypt_into
+from kms_core._seal import FINAL_FRAME, FINAL_MARK, FRAME, FRAME_OVERHEAD, HEADER_IV, SINGLE_BLOCK
 from kms_core.context import PUBLIC_KEY
 from kms_core.errors import MessageError, Step
 from kms_core.message import IV_BYTES, TAG_BYTES, Header
-from kms_core.suites import derive_keys
-
-_FINAL_MARK = 0xFFFFFFFF
+from kms_core.suites import WRITTEN, Suite, derive_keys
 
 
 def check_signature_key(header: Header) -> None:
@@ -44,56 +44,131 @@ def open_message(message: bytes, header: Header, data_key: bytes, *, required: b
         MessageError: anything does not verify; its `step` says what.
     """
     check_signature_key(header)
-    aes = _header_verified(header, data_key, required)
+    covered = header.body + required if required else header.body
+    aes = _keyed(header.suite, data_key, header.message_id, header.commitment)
+    check_header_tag(aes, header.iv, header.tag, covered)
     cursor = Cursor(message, header.length, step=Step.FRAME)
     try:
-        parts = _frames(message, header, aes, cursor) if header.framed else [_block(message, header, aes, cursor)]
+        if header.framed:
+            plaintext = _frames(message, header.message_id, header.frame_length, aes, cursor)
+        else:
+            plaintext = _block(message, header, aes, cursor)
     except (InvalidTag, OverflowError):  # the cipher takes less than 2 GiB at once
         raise MessageError(step=Step.FRAME) from None
     if header.suite.signed:
         _verify_signature(message, header, cursor)
     if cursor.position != len(message):
         raise MessageError(step=Step.TRAILING)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    return plaintext
 
 
-def _header_verified(header: Header, data_key: bytes, required: bytes) -> AESGCM:
-    """Return the message's cipher, after commitment and header tag have verified, in this order."""
+def open_written(message: bytes, body_bytes: int, frame_length: int, data_key: bytes) -> bytes:
+    """Do as `open_message` for a framed message of the suite that we write, whose header was parsed before.
+
+    `body_bytes` is the length of its header's body, with the commitment and without the tag.
+
+    Raises:
+        MessageError: as `open_message`.
+    """
+    body, body_end = message[:body_bytes], body_bytes + TAG_BYTES
+    message_id = body[3:35]
+    aes = _keyed(WRITTEN, data_key, message_id, body[-32:])
+    check_header_tag(aes, HEADER_IV, message[body_bytes:body_end], body)
+    cursor = Cursor(message, body_end, step=Step.FRAME)
     try:
-        key, commitment = derive_keys(header.suite, data_key, header.message_id)
-    except ValueError:
-        raise MessageError(step=Step.DATA_KEY) from None
-    if not hmac.compare_digest(commitment, header.commitment):  # before any AES call: a tag alone binds no key
-        raise MessageError(step=Step.COMMITMENT)
-    aes = AESGCM(key)
-    try:
-        aes.decrypt(header.iv, header.tag, header.body + required if required else header.body)
+        plaintext = _frames(message, message_id, frame_length, aes, cursor)
     except InvalidTag:
-        raise MessageError(step=Step.HEADER_TAG) from None
+        raise MessageError(step=Step.FRAME) from None
+    if cursor.position != len(message):
+        raise MessageError(step=Step.TRAILING)
+    return plaintext
+
+
+def message_cipher(header: Header, data_key: bytes) -> AESGCM:
+    """Return the cipher of a message, after commitment and header tag have verified, in this order.
+
+    Raises:
+        MessageError: one of them does not.
+    """
+    aes = _keyed(header.suite, data_key, header.message_id, header.commitment)
+    check_header_tag(aes, header.iv, header.tag, header.body)
     return aes
 
 
-def _frames(message: bytes, header: Header, aes: AESGCM, cursor: Cursor) -> list[bytes]:
-    view = memoryview(message)
-    parts: list[bytes] = []
-    expected = 1
-    while True:
-        number = cursor.u32()
-        final = number == _FINAL_MARK
-        if final:
-            number = cursor.u32()
-        if number != expected:
+def _keyed(suite: Suite, data_key: bytes, message_id: bytes, expected: bytes) -> AESGCM:
+    try:
+        key, commitment = derive_keys(suite, data_key, message_id)
+    except ValueError:
+        raise MessageError(step=Step.DATA_KEY) from None
+    if not hmac.compare_digest(commitment, expected):  # before any AES call: a tag alone binds no key
+        raise MessageError(step=Step.COMMITMENT)
+    return AESGCM(key)
+
+
+def check_header_tag(aes: AESGCM, iv: bytes, tag: bytes, covered: bytes) -> None:
+    """Verify that `tag` is the header's.
+
+    Raises:
+        MessageError: it is not.
+    """
+    try:
+        aes.decrypt(iv, tag, covered)
+    except InvalidTag:
+        raise MessageError(step=Step.HEADER_TAG) from None
+
+
+def _frames(message: bytes, message_id: bytes, frame_length: int, aes: AESGCM, cursor: Cursor) -> bytes:
+    """Return the plaintext of all frames.
+
+    Raises:
+        InvalidTag, OverflowError, MessageError: one of them does not verify.
+    """
+    if message.startswith(FINAL_MARK, cursor.position):
+        final, aad = _final_frame(message_id, 1, frame_length, cursor)
+        return aes.decrypt(final.iv, memoryview(message)[final.start : cursor.position], aad)
+    whole = Gathered(len(message) - cursor.position)  # no frame is shorter sealed than open
+    frames = _regular_frames(message, message_id, frame_length, aes, cursor, whole.view)
+    final, aad = _final_frame(message_id, frames + 1, frame_length, cursor)
+    end = frames * frame_length + final.length
+    sealed = memoryview(message)[final.start : cursor.position]
+    decrypt_into(aes, final.iv, sealed, aad, whole.view[frames * frame_length : end])
+    return whole.value(end)
+
+
+def _regular_frames(
+    message: bytes, message_id: bytes, frame_length: int, aes: AESGCM, cursor: Cursor, into: memoryview
+) -> int:
+    """Open all frames but the final one, written out since it costs as much as the cipher; return how many they are."""
+    view, start, end = memoryview(message), message_id + FRAME, len(message)
+    at, size, length = cursor.position, frame_length + FRAME_OVERHEAD, struct.pack(">Q", frame_length)
+    frames = 0
+    while message.startswith(number := struct.pack(">I", frames + 1), at):
+        if at + size > end:
             raise MessageError(step=Step.FRAME)
-        iv = cursor.take(IV_BYTES)  # from the frame: valid messages exist whose IVs do not count
-        length = cursor.u32() if final else header.frame_length
-        if length > header.frame_length:
-            raise MessageError(step=Step.FRAME)
-        start = cursor.skip(length + TAG_BYTES)
-        aad = b"".join((header.message_id, FINAL_FRAME if final else FRAME, struct.pack(">IQ", number, length)))
-        parts.append(aes.decrypt(iv, view[start : cursor.position], aad))
-        if final:
-            return parts
-        expected += 1
+        iv = message[at + 4 : at + 16]  # from the frame: valid messages exist whose IVs do not count
+        plaintext = into[frames * frame_length : (frames + 1) * frame_length]
+        decrypt_into(aes, iv, view[at + 16 : at + size], start + number + length, plaintext)
+        at += size
+        frames += 1
+    cursor.position = at
+    return frames
+
+
+class _Final(NamedTuple):
+    iv: bytes
+    start: int
+    length: int
+
+
+def _final_frame(message_id: bytes, expected: int, frame_length: int, cursor: Cursor) -> tuple[_Final, bytes]:
+    """Move past the final frame, which must be next; return where it is and its associated data."""
+    if cursor.take(4) != FINAL_MARK or cursor.u32() != expected:
+        raise MessageError(step=Step.FRAME)
+    iv, length = cursor.take(IV_BYTES), cursor.u32()
+    if length > frame_length:
+        raise MessageError(step=Step.FRAME)
+    start = cursor.skip(length + TAG_BYTES)
+    return _Final(iv, start, length), message_id + FINAL_FRAME + struct.pack(">IQ", expected, length)
 
 
 def _block(message: bytes, header: Header, aes: AESGCM, cursor: Cursor) -> bytes:

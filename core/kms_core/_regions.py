@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
@@ -10,12 +12,13 @@ from typing import Generic, Protocol, TypeVar
 from kms_core._breakers import Breakers
 from kms_core._bulkhead import GivenUpError, Lane, Pending
 from kms_core._observe import Emit
+from kms_core._timing import Timings
 from kms_core.breaker import Admission, Outcome
 from kms_core.clock import Clock
 from kms_core.errors import AttemptFailure
 from kms_core.events import Attempt
 from kms_core.kms import Kms, KmsFailure
-from kms_core.taxonomy import DEADLINE, SATURATED, ErrorClass, classify
+from kms_core.taxonomy import DEADLINE, HEDGE_LOST, SATURATED, ErrorClass, classify
 
 
 class Answer(Protocol):
@@ -38,6 +41,8 @@ class Request(Generic[A]):
     purpose: str
     ask: Callable[[Kms], A]
     """Makes the one request and checks the answer; raises `KmsFailure` only."""
+    surplus: Callable[[A], None] | None = None
+    """Takes an answer that came too late to be the call's own; None: it is dropped."""
 
 
 class AttemptFailedError(Exception):
@@ -48,6 +53,8 @@ class AttemptFailedError(Exception):
         self.failure = failure
         self.error = error
         self.retry_after_seconds = retry_after_seconds
+        self.before: tuple[AttemptFailedError, ...] = ()
+        """What failed beside it: a hedge, or what was hedged."""
 
 
 class Regions:
@@ -59,17 +66,21 @@ class Regions:
         lanes: Mapping[str, Lane],
         breakers: Breakers,
         *,
-        slow_seconds: float,
+        timings: Timings,
+        home: str,
         clock: Clock,
         emit: Emit | None,
     ) -> None:
         self._kms = kms
         self._lanes = lanes
         self._breakers = breakers
-        self._slow_seconds = slow_seconds
+        self._timings = timings
+        self._home = home
         self._clock = clock
         self._emit = emit
         self._joined: set[str] = set()
+        self._lock = threading.Lock()
+        self._requests = dict.fromkeys(kms, 0)
 
     def begin(self, request: Request[A], region: str, admission: Admission, *, pinned: bool = False) -> Flight[A]:
         """Start one attempt; it ends with the `finish` of what is returned, which must be called.
@@ -78,17 +89,24 @@ class Regions:
             ClosedError: the core was closed.
         """
         started_at = self._clock.monotonic()
+        with self._lock:
+            self._requests[region] += 1
         try:
             pending = self._lanes[region].submit(functools.partial(request.ask, self._kms[region]))
         except BaseException:
             self._breakers.report(region, admission, Outcome.UNKNOWN)  # gives a probe's permit back
             raise
         note = _Note(request.operation, request.purpose, region, admission, started_at, pinned)
-        return Flight(self, pending, note)
+        return Flight(self, pending, note, request.surplus)
 
     def joined(self, region: str) -> bool:
         """Return whether `region` has answered this process yet."""
         return region in self._joined
+
+    def requests(self) -> Mapping[str, int]:
+        """Return how many requests this process has sent to each region."""
+        with self._lock:
+            return dict(self._requests)
 
     def close(self) -> None:
         """End the threads, then the connections."""
@@ -100,7 +118,7 @@ class Regions:
     def succeeded(self, note: _Note, request_id: str, seconds: float) -> None:
         """Take note of an answer that took `seconds`."""
         self._joined.add(note.region)
-        outcome = Outcome.SLOW if seconds > self._slow_seconds else Outcome.GOOD
+        outcome = Outcome.SLOW if self._timings.answered(note.region, seconds) else Outcome.GOOD
         self._breakers.report(note.region, note.admission, outcome)
         self._tell(note, seconds, "", request_id)
 
@@ -113,7 +131,7 @@ class Regions:
         error = classify(failure, note.operation)
         if error.answered:
             self._joined.add(note.region)
-        outcome = _outcome(failure.code, error, allowed_seconds, self._slow_seconds)
+        outcome = _outcome(failure.code, error, allowed_seconds, self._timings.slow_after(note.region))
         self._breakers.report(note.region, note.admission, outcome)
         self._tell(note, seconds, failure.code, failure.request_id)
         attempt = AttemptFailure(
@@ -129,6 +147,11 @@ class Regions:
         """Take note of an attempt that says nothing of its region: the core is closing, or we have a defect."""
         self._breakers.report(note.region, note.admission, Outcome.UNKNOWN)
 
+    def lost(self, note: _Note) -> None:
+        """Take note of an attempt that was overtaken by its hedge: its region is slow."""
+        self._breakers.report(note.region, note.admission, Outcome.SLOW)
+        self._tell(note, self._clock.monotonic() - note.started_at, HEDGE_LOST, "")
+
     def _tell(self, note: _Note, seconds: float, error_code: str, request_id: str) -> None:
         if self._emit is not None:
             self._emit(
@@ -140,6 +163,7 @@ class Regions:
                     error_code=error_code,
                     request_id=request_id,
                     pinned=note.pinned,
+                    cross_region=note.region != self._home,
                 )
             )
 
@@ -159,10 +183,42 @@ class _Note:
 class Flight(Generic[A]):
     """An attempt that is on its way."""
 
-    def __init__(self, regions: Regions, pending: Pending[A], note: _Note) -> None:
+    def __init__(self, regions: Regions, pending: Pending[A], note: _Note, surplus: Callable[[A], None] | None) -> None:
         self._regions = regions
         self._pending = pending
         self._note = note
+        self._surplus = surplus
+
+    def ready(self, seconds: float) -> bool:
+        """Return whether it has ended, waiting for that at most `seconds`."""
+        return self._pending.ready(seconds)
+
+    def then(self, call: Callable[[], None]) -> None:
+        """Have `call`, which must not raise, made when it has ended."""
+        self._pending.then(call)
+
+    def leave(self) -> None:
+        """Let it end by itself, in place of `finish`: it counts when it does, and its answer is the surplus."""
+
+        def end() -> None:
+            with contextlib.suppress(Exception):  # nobody waits any more; what it says of its region is noted
+                self._keep(self.finish(0.0))
+
+        self._pending.then(end)
+
+    def lose(self) -> None:
+        """Count it as slow now, in place of `finish`: a hedge was faster; its answer is the surplus."""
+        self._regions.lost(self._note)
+
+        def end() -> None:
+            with contextlib.suppress(Exception):  # as above
+                self._keep(self._pending.result(0.0))
+
+        self._pending.then(end)
+
+    def _keep(self, answer: A) -> None:
+        if self._surplus is not None:
+            self._surplus(answer)
 
     def finish(self, seconds: float) -> A:
         """Return the answer, waiting for it at most `seconds` from now.

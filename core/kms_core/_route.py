@@ -34,6 +34,10 @@ class Plan:
     max_attempts: int
     strict: bool = False
     """Whether the key's state in one region decides for all."""
+    spent: frozenset[str] = frozenset()
+    """Regions whose budget for retries is spent: they are not asked again in this call."""
+    spills: bool = True
+    """Whether a throttled call may go on in one other region."""
     pinned: bool = False
     """One region, and nothing but a retry in place where the table has one."""
 
@@ -56,7 +60,7 @@ def next_move(plan: Plan, failed: Sequence[Failed]) -> Move | None:
     last = failed[-1]
     if len(failed) >= plan.max_attempts:
         return None
-    if (in_place := _in_place(failed)) is not None:
+    if (in_place := _in_place(plan, failed)) is not None:
         return in_place
     if plan.pinned or not _fails_over(plan, failed):
         return None
@@ -77,9 +81,9 @@ def ends_as(failed: Sequence[Failed]) -> Family:
     return Family.DENIED if Family.DENIED in latest.values() else Family.UNAVAILABLE
 
 
-def _in_place(failed: Sequence[Failed]) -> Move | None:
+def _in_place(plan: Plan, failed: Sequence[Failed]) -> Move | None:
     last = failed[-1]
-    limit = last.error.in_place_seconds
+    limit = None if last.region in plan.spent else last.error.in_place_seconds
     throttled_elsewhere = last.error.fails_over is FailOver.ONCE and len(_throttled(failed)) > 1
     if limit is None or throttled_elsewhere or sum(attempt.region == last.region for attempt in failed) > 1:
         return None
@@ -96,9 +100,14 @@ def _fails_over(plan: Plan, failed: Sequence[Failed]) -> bool:
         case FailOver.YES:
             return True
         case FailOver.ONCE:
-            return len(_throttled(failed)) == 1
+            return plan.spills and len(_throttled(failed)) == 1
         case FailOver.UNLESS_STRICT:
             return not plan.strict
+
+
+def spills(failed: Sequence[Failed], region: str) -> bool:
+    """Return whether asking `region` next takes a throttled call to another region."""
+    return bool(failed) and failed[-1].error.fails_over is FailOver.ONCE and region != failed[-1].region
 
 
 def _throttled(failed: Sequence[Failed]) -> set[str]:
@@ -109,6 +118,7 @@ def _come_back(plan: Plan, failed: Sequence[Failed], tried: Counter[str], last: 
     """Return to regions that may have recovered, the least tried first; what was denied stays denied."""
     latest = {attempt.region: attempt.error.family for attempt in failed}
     again = [region for region in plan.order if latest[region] is Family.UNAVAILABLE]
+    again = [region for region in again if region not in plan.spent]
     if not again:
         return None
     again.sort(key=lambda region: (tried[region], region == last))

@@ -11,18 +11,24 @@ from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from kms_core._gathered import Gathered, encrypt_into
 from kms_core.context import serialised
-from kms_core.message import FRAMED, IV_BYTES, EncryptedDataKey, serialised_keys
+from kms_core.message import FRAMED, IV_BYTES, TAG_BYTES, EncryptedDataKey, serialised_keys
 from kms_core.suites import WRITTEN, derive_keys
 
 FRAME = b"AWSKMSEncryptionClient Frame"
 FINAL_FRAME = b"AWSKMSEncryptionClient Final Frame"
 SINGLE_BLOCK = b"AWSKMSEncryptionClient Single Block"
 FINAL_MARK = b"\xff\xff\xff\xff"
+FRAME_OVERHEAD = 4 + IV_BYTES + TAG_BYTES
+FINAL_EXTRA = 8  # its mark and its length
 MAX_FRAMES = 2**32 - 2  # sequence numbers begin at 1, and the marker of the final frame is none
+MAX_FRAME_LENGTH = 2**24
+"""Of a stream's frames: each is held in memory, and in its reader's."""
 
 _START = b"\x02" + WRITTEN.id.to_bytes(2, "big")
-_HEADER_IV = bytes(IV_BYTES)
+HEADER_IV = bytes(IV_BYTES)
+_ZEROS = bytes(8)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +59,18 @@ def sealing_key(
     return SealingKey(data_key=data_key, header_rest=rest, frame_length=frame_length)
 
 
+def reframed(key: SealingKey, frame_length: int) -> SealingKey:
+    """Return `key` for frames of `frame_length` bytes.
+
+    Raises:
+        ValueError: no frame can be so long.
+    """
+    if not 1 <= frame_length <= MAX_FRAME_LENGTH:
+        raise ValueError(f"frame_length must be 1 to {MAX_FRAME_LENGTH}, not {frame_length}")
+    rest = key.header_rest[:-4] + struct.pack(">I", frame_length)
+    return SealingKey(data_key=key.data_key, header_rest=rest, frame_length=frame_length)
+
+
 def seal(plaintext: bytes, key: SealingKey, *, message_id: bytes) -> bytes:
     """Return the message that holds `plaintext`.
 
@@ -62,32 +80,52 @@ def seal(plaintext: bytes, key: SealingKey, *, message_id: bytes) -> bytes:
     Raises:
         ValueError: `plaintext` needs more frames than can be numbered.
     """
+    aes, header = begun(key, message_id)
+    rest = memoryview(plaintext)
+    if len(rest) > key.frame_length:
+        return _in_frames(header, aes, message_id, rest, key.frame_length)
+    return b"".join((header, *final_frame(aes, message_id, 1, rest)))
+
+
+def begun(key: SealingKey, message_id: bytes) -> tuple[AESGCM, bytes]:
+    """Return the cipher of a new message, and its header with its tag."""
     encryption_key, commitment = derive_keys(WRITTEN, key.data_key, message_id)
     aes = AESGCM(encryption_key)
     header = b"".join((_START, message_id, key.header_rest, commitment))
-    parts = [header, aes.encrypt(_HEADER_IV, b"", header)]
-    sequence, rest = 1, memoryview(plaintext)
-    if len(rest) > key.frame_length:
-        sequence, rest = _seal_frames(parts, aes, message_id, rest, key.frame_length)
+    return aes, header + aes.encrypt(HEADER_IV, b"", header)
+
+
+def final_frame(aes: AESGCM, message_id: bytes, sequence: int, plaintext: memoryview) -> tuple[bytes, ...]:
+    """Return the final frame in pieces."""
     number = struct.pack(">I", sequence)
-    iv = b"\0\0\0\0\0\0\0\0" + number
-    aad = b"".join((message_id, FINAL_FRAME, number, struct.pack(">Q", len(rest))))
-    parts += (FINAL_MARK, number, iv, struct.pack(">I", len(rest)), aes.encrypt(iv, rest, aad))
-    return b"".join(parts)
+    iv = _ZEROS + number
+    aad = b"".join((message_id, FINAL_FRAME, number, struct.pack(">Q", len(plaintext))))
+    return (FINAL_MARK, number, iv, struct.pack(">I", len(plaintext)), aes.encrypt(iv, plaintext, aad))
 
 
-def _seal_frames(
-    parts: list[bytes], aes: AESGCM, message_id: bytes, rest: memoryview, frame_length: int
-) -> tuple[int, memoryview]:
-    """Append all frames but the final one to `parts`; return the final one's number and plaintext."""
+def regular_frame(message_id: bytes, sequence: int, frame_length: int) -> tuple[bytes, bytes]:
+    """Return the IV, whose last four bytes are the number, and the associated data of a frame before the final one."""
+    number = struct.pack(">I", sequence)
+    return _ZEROS + number, message_id + FRAME + number + struct.pack(">Q", frame_length)
+
+
+def _in_frames(header: bytes, aes: AESGCM, message_id: bytes, rest: memoryview, frame_length: int) -> bytes:
+    """Return the whole message of a plaintext that is longer than a frame."""
     frames = (len(rest) - 1) // frame_length
     if frames >= MAX_FRAMES:
         raise ValueError("the plaintext needs more frames than can be numbered; choose a larger frame_length")
-    length = struct.pack(">Q", frame_length)
-    for sequence in range(1, frames + 1):
-        start = (sequence - 1) * frame_length
+    overhead = (frames + 1) * FRAME_OVERHEAD + FINAL_EXTRA
+    whole = Gathered(len(header) + len(rest) + overhead)
+    into, at, size = whole.view, len(header), frame_length + FRAME_OVERHEAD
+    start, length = message_id + FRAME, struct.pack(">Q", frame_length)
+    into[:at] = header
+    for sequence in range(1, frames + 1):  # as `regular_frame`, written out since it costs as much as the cipher
         number = struct.pack(">I", sequence)
-        iv = b"\0\0\0\0\0\0\0\0" + number
-        aad = b"".join((message_id, FRAME, number, length))
-        parts += (number, iv, aes.encrypt(iv, rest[start : start + frame_length], aad))
-    return frames + 1, rest[frames * frame_length :]
+        iv = _ZEROS + number
+        struct.pack_into(">I8xI", into, at, sequence, sequence)
+        plaintext = rest[(sequence - 1) * frame_length : sequence * frame_length]
+        encrypt_into(aes, iv, plaintext, start + number + length, into[at + 16 : at + size])
+        at += size
+    end = len(into)
+    into[at:] = b"".join(final_frame(aes, message_id, frames + 1, rest[frames * frame_length :]))
+    return whole.value(end)

@@ -59,6 +59,31 @@ def serialised(context: Mapping[str, str]) -> bytes:
     return whole
 
 
+class Canonical:
+    """Contexts that were checked and serialised before, so that a caller's usual ones are only looked up."""
+
+    def __init__(self, entries: int) -> None:
+        self._entries = entries
+        self._known: dict[frozenset[tuple[str, str]], bytes] = {}
+
+    def checked(self, context: Mapping[str, str]) -> bytes:
+        """Return the canonical bytes of the caller's own `context`, checked.
+
+        Raises:
+            ContextError: as `checked` and `serialised`.
+        """
+        try:
+            pairs = frozenset(context.items())
+            return self._known[pairs]
+        except (KeyError, TypeError, AttributeError):  # not seen before, or no context at all
+            wanted = checked(context)
+        written = serialised(wanted)
+        if len(self._known) >= self._entries:
+            self._known.clear()
+        self._known[frozenset(wanted.items())] = written
+        return written
+
+
 def parsed(raw: bytes) -> dict[str, str]:
     """Return the context that `raw` serialises, in whatever order: AWS has published messages with unsorted keys.
 

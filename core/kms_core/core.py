@@ -6,52 +6,39 @@ import functools
 import random
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType, TracebackType
-from typing import Any, Self
+from typing import Any
 
+from kms_core import _sts
 from kms_core._breakers import Breakers
+from kms_core._budget import Budgets
 from kms_core._bulkhead import Bulkhead, Lane
 from kms_core._data_keys import DataKeys
-from kms_core._deadline import Deadline
 from kms_core._envelope import Envelope
+from kms_core._facade_bulk import Bulk
+from kms_core._facade_lifecycle import Lifecycle
+from kms_core._facade_operator import OperatorFacade
 from kms_core._failover import Failover, Settings
+from kms_core._health import CoreHealth, Sight
+from kms_core._hedge import Hedging
 from kms_core._keyring import KeyRing
 from kms_core._kms_boto3 import connector
 from kms_core._observe import emitter
+from kms_core._order import Order
 from kms_core._quarantine import Quarantine
 from kms_core._regions import Regions
+from kms_core._supply import REFRESH_LANE, Supply
+from kms_core._timing import Timings
 from kms_core.breaker import BreakerPolicy
 from kms_core.clock import Clock, SystemClock
 from kms_core.config import CoreConfig
-from kms_core.errors import ClosedError, ConfigurationError
-from kms_core.events import BreakerState, Observer
+from kms_core.errors import ConfigurationError
+from kms_core.events import Observer
 from kms_core.kms import Kms
 from kms_core.message import EncryptedDataKey
+from kms_core.overrides import OverrideSource
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RegionHealth:
-    """One region as this process sees it."""
-
-    region: str
-    breaker: BreakerState
-    since_seconds: float
-    """How long the breaker has been in this state."""
-    joined: bool
-    """Whether the region has answered this process yet."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CoreHealth:
-    """All regions, in the order in which they are tried, and the key ids that are known."""
-
-    regions: Mapping[str, RegionHealth]
-    keys: Mapping[str, str | None]
-    """Purpose to key id; None while its alias could not be resolved."""
-
-
-class Core:
+class Core(Bulk, Lifecycle, OperatorFacade):
     """Envelope encryption under multi-Region KMS keys, in the AWS Encryption SDK message format.
 
     Safe to use from any thread. Close it, or use it as a context manager: it holds threads and connections.
@@ -64,6 +51,8 @@ class Core:
         rng: chooses jitter only; never key material.
         connect: makes a region's `Kms`; boto3 when None. For tests: `kms_core.testing.FakeEstate.connect`.
         lane: makes what runs a region's attempts; threads when None. For tests: `kms_core.testing.InlineLane`.
+        overrides: where people write that a region be avoided or preferred (`kms_core.overrides`).
+        override_interval_seconds: how often it is read, in a thread; None: by `read_overrides` alone.
 
     Raises:
         ConfigurationError: an alias exists in no region, or is another account's, or a file is missing. Regions that
@@ -80,18 +69,30 @@ class Core:
         *,
         connect: Callable[[str], Kms] | None = None,
         lane: Callable[[str], Lane] | None = None,
+        overrides: OverrideSource | None = None,
+        override_interval_seconds: float | None = 15.0,
     ) -> None:
         clock = clock or SystemClock()
         rng = rng or random.SystemRandom()
         emit = emitter(observer)
         self._config = config
+        self._clock = clock
+        self._lane = lane or functools.partial(Bulkhead, clock=clock)
         self._closing = threading.Event()
+        session = _sts.session(config) if connect is None else None
+        timings = Timings(
+            config.regions, slow_seconds=config.slow_call_seconds, attempt_seconds=config.attempt_timeout_seconds
+        )
+        order = Order(config.region_order, config.fixed_regions, timings.smoothed)
+        budgets = Budgets(config.regions)
+        self._watch_overrides(overrides, order, emit)
         self._breakers = Breakers(config.region_order, _breaker_policy(config), clock=clock, rng=rng, emit=emit)
         self._regions = Regions(
-            _connected(config, connect or connector(config, on_client)),
-            {region: (lane or functools.partial(Bulkhead, clock=clock))(region) for region in config.regions},
+            _connected(config, connect or connector(config, on_client, session)),
+            {region: self._lane(region) for region in config.regions},
             self._breakers,
-            slow_seconds=config.slow_call_seconds,
+            timings=timings,
+            home=config.home_region,
             clock=clock,
             emit=emit,
         )
@@ -99,17 +100,30 @@ class Core:
             self._regions,
             self._breakers,
             Quarantine(clock=clock, emit=emit),
-            Settings(attempt_seconds=config.attempt_timeout_seconds, max_attempts=config.max_retries + 1),
+            _failover_settings(config),
+            order,
+            budgets,
+            Hedging(self._regions, self._breakers, timings, clock=clock, emit=emit) if config.hedging else None,
             clock=clock,
             rng=rng,
             emit=emit,
             closing=self._closing,
         )
-        self._keyring = KeyRing(config, failover, clock=clock)
-        self._envelope = Envelope(
-            config, self._keyring, DataKeys(failover, frame_length=config.frame_length), clock=clock, emit=emit
+        self._sight = Sight(
+            home=config.home_region,
+            regions=self._regions,
+            breakers=self._breakers,
+            timings=timings,
+            budgets=budgets,
+            order=order,
         )
-        self._start(clock)
+        self._keyring = KeyRing(config, failover, clock=clock)
+        self._supply = Supply(config, self._keyring, self._breakers, self._lane(REFRESH_LANE), clock=clock, emit=emit)
+        self._envelope = Envelope(
+            config, self._keyring, _data_keys(config, failover), self._supply, clock=clock, emit=emit
+        )
+        self._start(session)
+        self._start_watch(override_interval_seconds)
 
     def encrypt(self, plaintext: bytes, *, purpose: str, context: Mapping[str, str]) -> bytes:
         """Return the message that holds `plaintext`, sealed under the key of `purpose` and bound to `context`.
@@ -148,44 +162,7 @@ class Core:
 
     def health(self) -> CoreHealth:
         """Return what this process knows of its regions and keys; asks nobody."""
-        regions = {
-            region: RegionHealth(
-                region=region,
-                breaker=seen.state,
-                since_seconds=seen.since_seconds,
-                joined=self._regions.joined(region),
-            )
-            for region, seen in self._breakers.view().items()
-        }
-        return CoreHealth(regions=MappingProxyType(regions), keys=MappingProxyType(self._keyring.ids()))
-
-    def close(self) -> None:
-        """End every thread and connection, and forget every data key. Calls that are under way raise `ClosedError`."""
-        self._closing.set()
-        self._regions.close()
-        self._envelope.forget()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _start(self, clock: Clock) -> None:
-        deadline = Deadline(clock, self._config.deadline_seconds)
-        try:
-            self._keyring.resolve_at_start(
-                self._regions, self._breakers, self._config.attempt_timeout_seconds, deadline
-            )
-        except BaseException:
-            self.close()
-            raise
-
-    def _refuse_if_closed(self) -> None:
-        if self._closing.is_set():
-            raise ClosedError("the core is closed")
+        return self._sight.health(self._keyring.ids(), self._supply.stale_uses())
 
 
 class PinnedCore:
@@ -220,6 +197,19 @@ class PinnedCore:
         """
         self._refuse_if_closed()
         self._envelope.unwrap(wrapped, context, purpose=purpose, region=self.region)
+
+
+def _failover_settings(config: CoreConfig) -> Settings:
+    return Settings(
+        attempt_seconds=config.attempt_timeout_seconds,
+        max_attempts=config.max_retries + 1,
+        failover_on_access_denied=config.failover_on_access_denied,
+    )
+
+
+def _data_keys(config: CoreConfig, failover: Failover) -> DataKeys:
+    named = config.primary_region if config.edk_arn == "primary" else None
+    return DataKeys(failover, frame_length=config.frame_length, named_region=named)
 
 
 def _breaker_policy(config: CoreConfig) -> BreakerPolicy:

@@ -58,6 +58,10 @@ class ClosedError(KmsCoreError, RuntimeError):
     """The core was closed before the call, or during it."""
 
 
+class ForkedError(ClosedError):
+    """The core was made before the process forked; its threads and connections stayed in the parent."""
+
+
 class Step(StrEnum):
     """Where a message was refused: for tests and for the operator's own log, never for who sent the message."""
 
@@ -96,3 +100,17 @@ class ContextError(MessageError, ValueError):
 
     def __init__(self, message: str = "the context is not usable") -> None:
         super().__init__(message, step=Step.CONTEXT)
+
+
+class TruncatedStreamError(MessageError):
+    """A stream ended before its message did: what was released is authentic, and is not the whole. Undo it."""
+
+    def __init__(self) -> None:
+        super().__init__("the stream ended before the message did: what was written is not the whole", step=Step.FRAME)
+
+
+class NotStreamableError(MessageError):
+    """A message of this kind may not be released piece by piece: `Core.decrypt` opens it, whole."""
+
+    def __init__(self) -> None:
+        super().__init__("this message cannot be opened as a stream: use decrypt", step=Step.SUITE)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from kms_core.overrides import RegionOverride
+
 BreakerState = Literal["closed", "open", "half_open"]
-BreakerCause = Literal["failures", "slow", "probe_failed", "probe_succeeded", "cooldown_over", "forced"]
+BreakerCause = Literal["failures", "slow", "probe_failed", "probe_succeeded", "cooldown_over", "forced", "expired"]
 CoreOperation = Literal["encrypt", "decrypt"]
 
 
@@ -24,6 +26,8 @@ class Attempt:
     request_id: str
     pinned: bool
     """Whether `Core.pinned` asked, so neither cache nor failover had a part in it."""
+    cross_region: bool = False
+    """Whether it went out to another region than the one where the process runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +38,18 @@ class FailedOver:
     to_region: str
     operation: str
     purpose: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hedged:
+    """A request to `region` was late, and the same was asked of `other`; one of them answered."""
+
+    region: str
+    other: str
+    operation: str
+    purpose: str
+    won: bool
+    """Whether `other` was faster; the attempt at `region` then has the code `HedgeLost`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +81,55 @@ class KeyQuarantined:
     seconds: float
 
 
-Event = Attempt | FailedOver | BreakerMoved | CacheLookup | KeyQuarantined
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheRefreshed:
+    """A data key's successor was fetched ahead of time, or could not be; `operation` is the core's."""
+
+    purpose: str
+    operation: CoreOperation
+    error_code: str
+    """Empty for success; else the last attempt's, as in `Attempt`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StaleKeyUsed:
+    """No region was available, and a data key was used beyond its time (`CoreConfig.stale_if_unavailable`)."""
+
+    purpose: str
+    operation: CoreOperation
+    age_seconds: float
+    """Since KMS gave it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverridesChanged:
+    """People have changed what they say about regions."""
+
+    source: str
+    overrides: tuple[RegionOverride, ...]
+    """All that are in force now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OverridesUnreadable:
+    """What people say about regions cannot be read any more; told once, until it can be again."""
+
+    source: str
+    reason: str
+
+
+Event = (
+    Attempt
+    | FailedOver
+    | Hedged
+    | BreakerMoved
+    | CacheLookup
+    | CacheRefreshed
+    | StaleKeyUsed
+    | KeyQuarantined
+    | OverridesChanged
+    | OverridesUnreadable
+)
 
 
 class Observer(Protocol):

@@ -27,6 +27,8 @@ WRONG_ANSWER = "WrongAnswer"
 """The answer is complete, and not to what was asked: another key's, or a data key of another length."""
 SATURATED = "Saturated"
 """Nothing was sent: every worker for the region is busy. Our own limit, which says nothing of the region."""
+HEDGE_LOST = "HedgeLost"
+"""A second request to another region was faster (`CoreConfig.hedging`); ends no call."""
 WRONG_ACCOUNT = "WrongAccount"
 """An alias points to a key of another account than the configured one."""
 UNCLASSIFIED = "Unclassified"
@@ -94,6 +96,7 @@ TABLE: dict[str, ErrorClass] = {
     TRUNCATED: _UNUSABLE,
     WRONG_ANSWER: _UNUSABLE,
     SATURATED: _BUSY,
+    HEDGE_LOST: _SILENT,
     UNCLASSIFIED: _SILENT,
     "KMSInternalException": _FAULT,
     "DependencyTimeoutException": _FAULT,
@@ -126,8 +129,12 @@ TABLE: dict[str, ErrorClass] = {
     "CredentialRetrievalError": _NOT_ASKED,
     "TokenRetrievalError": _NOT_ASKED,
     "LimitExceededException": _REFUSED,
+    "DryRunOperationException": _REFUSED,  # "would have worked": nobody here asks so, and there is no key in it
     WRONG_ACCOUNT: _REFUSED,
 }
+
+STALE_CREDENTIALS = frozenset(code for code, row in TABLE.items() if row is _STALE_CREDENTIALS)
+"""Codes after which the credentials are looked up anew before the one retry."""
 
 
 def classify(error: BaseException, operation: str = "") -> ErrorClass:

@@ -91,7 +91,7 @@ class Key(_Section):
     alias: str = Field(pattern=r"^alias/[A-Za-z0-9/_-]{1,250}$")
     description: str = Field(default="", max_length=8192)
     key_id: str | None = Field(default=None, pattern=r"^mrk-[0-9a-f]{32}$")
-    strict_key_state: bool = False
+    strict_key_state: bool | None = None  # None: true for `payment`, as in the core
     used_by: RoleNames = ()  # the application's roles: key policies deny the key's use to everybody else
 
 

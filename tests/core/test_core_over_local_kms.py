@@ -118,6 +118,24 @@ def test_a_message_sealed_in_a_failover_is_read_by_peers_that_know_of_replicas(
         SDK.decrypt(source=message, key_provider=sdk_key(local_aws, clients, EAST, KMSMasterKey))
 
 
+def test_a_plain_peer_reads_a_failovers_message_that_names_the_primary(
+    local_aws: Any, clients: dict[str, Any], nobody: str
+) -> None:
+    """With `edk_arn="primary"`, peers pinned to the primary need not know of replicas; those that do read it too."""
+    config = local_aws.config(endpoints={EAST: nobody}, edk_arn="primary", primary_region=EAST)
+    with Core(config) as core:
+        message = core.encrypt(b"sealed in the west", purpose="general", context=CONTEXT)
+        assert core.decrypt(message, purpose="general", context=CONTEXT) == b"sealed in the west"
+
+    (wrapped,) = encrypted_data_keys(message)
+    assert f":{EAST}:".encode() in wrapped.provider_info
+    for region, kind in ((EAST, KMSMasterKey), (EAST, MRKAwareKMSMasterKey), (WEST, MRKAwareKMSMasterKey)):
+        key = sdk_key(local_aws, clients, region, kind)
+        assert SDK.decrypt(source=message, key_provider=key)[0] == b"sealed in the west"
+    with pytest.raises(AWSEncryptionSDKClientError):
+        SDK.decrypt(source=message, key_provider=sdk_key(local_aws, clients, WEST, KMSMasterKey))
+
+
 def test_kms_itself_refuses_another_context_in_every_region(local_aws: Any) -> None:
     """The evidence a drill needs: a refusal by the core would say nothing of a region."""
     with Core(local_aws.config()) as core:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kms_core._route import Failed, Move, Plan, ends_as, next_move
-from kms_core.taxonomy import TABLE, Family
+from kms_core.taxonomy import TABLE, FailOver, Family
 
 REGIONS = ("us-east-1", "us-west-2", "eu-west-1")
 PLAN = Plan(order=REGIONS, max_attempts=6)
@@ -123,3 +123,21 @@ def test_every_call_ends(data: st.DataObject, strict: bool, pinned: bool) -> Non
         region = data.draw(st.sampled_from(move.regions))
         history.append(Failed(region=region, error=TABLE[data.draw(st.sampled_from(sorted(TABLE)))]))
     assert 1 <= len(history) <= 6
+
+
+@given(data=st.data(), spent=st.sets(st.sampled_from(REGIONS)), spills=st.booleans())
+def test_nothing_is_asked_again_that_cannot_be_paid(
+    data: st.DataObject,
+    spent: set[str],
+    spills: bool,  # noqa: FBT001 - drawn
+) -> None:
+    """A region without tokens is asked once at most; without a spill, a throttled call stays where it is."""
+    plan = Plan(order=REGIONS, max_attempts=6, spent=frozenset(spent), spills=spills)
+    history: list[Failed] = []
+    while (move := next_move(plan, history)) is not None:
+        region = data.draw(st.sampled_from(move.regions))
+        if history and history[-1].error.fails_over is FailOver.ONCE and not spills:
+            assert region == history[-1].region
+        assert region not in spent or region not in {attempt.region for attempt in history}
+        history.append(Failed(region=region, error=TABLE[data.draw(st.sampled_from(sorted(TABLE)))]))
+    assert len(history) <= 6

@@ -136,14 +136,13 @@ def test_another_accounts_key_is_a_wrong_configuration(estate: FakeEstate, confi
         core_over(estate, dataclasses.replace(config, account_id="999999999999"))
 
 
-def test_the_preferred_regions_word_decides_when_aliases_differ(
-    estate: FakeEstate, make_core: Callable[..., Core]
-) -> None:
-    """An alias that drifted in a far region changes nothing at home."""
+def test_an_alias_that_is_not_the_same_key_everywhere_is_refused(estate: FakeEstate, config: CoreConfig) -> None:
+    """What one region sealed, another could not open: better no start than that."""
     other = estate.create_key("alias/other")
     estate[WEST].aliases["alias/general"] = other
 
-    assert make_core().health().keys["general"] == estate[EAST].aliases["alias/general"]
+    with pytest.raises(ConfigurationError, match=f"alias/general is .* in us-east-1, but {other} in us-west-2"):
+        core_over(estate, config)
 
 
 def test_a_core_without_permission_to_describe_starts_and_is_denied(

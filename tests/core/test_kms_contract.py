@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,10 @@ class Subject:
     kms: dict[str, Kms]
     key_ids: dict[str, str]
     set_state: Callable[[str, str, str], object]
+    make_key: Callable[[], str]
+    """Make a multi-Region key in the east alone, and return its id."""
+    replicate: Callable[[str, str], object]
+    """Make a replica in a region, and wait until it is there."""
 
     def arn(self, region: str, purpose: str = "general") -> str:
         return f"arn:aws:kms:{region}:123456789012:key/{self.key_ids[purpose]}"
@@ -35,13 +40,17 @@ def subject(request: pytest.FixtureRequest, estate: FakeEstate) -> Iterator[Subj
             kms=dict(estate.kms),
             key_ids={name: estate[EAST].aliases[f"alias/{name}"] for name in ("general", "payment")},
             set_state=lambda key_id, state, region: estate.set_key_state(key_id, state, regions=[region]),
+            make_key=lambda: estate.create_key("alias/another", regions=[EAST]),
+            replicate=lambda key_id, region: estate.replicate_key(key_id, region, state="Enabled"),
         )
         return
     local_aws = request.getfixturevalue("local_aws")
     request.getfixturevalue("local_credentials")
     connect = connector(local_aws.config(), None)
     kms = {region: connect(region) for region in (EAST, WEST, IRELAND)}
-    yield Subject(kms=dict(kms), key_ids=local_aws.key_ids, set_state=_state_setter(local_aws))
+    yield Subject(
+        kms=dict(kms), key_ids=local_aws.key_ids, set_state=_state_setter(local_aws), **_key_makers(local_aws)
+    )
     for client in kms.values():
         client.close()
 
@@ -49,10 +58,31 @@ def subject(request: pytest.FixtureRequest, estate: FakeEstate) -> Iterator[Subj
 def _state_setter(local_aws: Any) -> Callable[[str, str, str], None]:
     def set_state(key_id: str, state: str, region: str) -> None:
         client = local_aws.client(region)
-        {"Enabled": client.enable_key, "Disabled": client.disable_key}[state](KeyId=key_id)
+        if client.describe_key(KeyId=key_id)["KeyMetadata"]["KeyState"] == "PendingDeletion":
+            client.cancel_key_deletion(KeyId=key_id)
+        {
+            "Enabled": client.enable_key,
+            "Disabled": client.disable_key,
+            "PendingDeletion": functools.partial(client.schedule_key_deletion, PendingWindowInDays=7),
+        }[state](KeyId=key_id)
         client.close()
 
     return set_state
+
+
+def _key_makers(local_aws: Any) -> dict[str, Any]:
+    def make_key() -> str:
+        client = local_aws.client(EAST)
+        key_id = str(client.create_key(MultiRegion=True)["KeyMetadata"]["KeyId"])
+        client.close()
+        return key_id
+
+    def replicate(key_id: str, region: str) -> None:
+        client = local_aws.client(EAST)
+        client.replicate_key(KeyId=key_id, ReplicaRegion=region)
+        client.close()
+
+    return {"make_key": make_key, "replicate": replicate}
 
 
 def code_of(call: Callable[[], object]) -> str:
@@ -145,3 +175,56 @@ def test_an_alias_names_the_key_of_its_region(subject: Subject) -> None:
     for region in (EAST, WEST, IRELAND):
         assert subject.kms[region].describe_key("alias/payment").key_arn == subject.arn(region, "payment")
     assert code_of(lambda: subject.kms[EAST].describe_key("alias/nobody")) == "NotFoundException"
+
+
+def test_a_key_that_awaits_its_deletion_is_refused(subject: Subject) -> None:
+    """There; the other regions go on."""
+    made = subject.kms[WEST].generate_data_key(subject.arn(WEST), CONTEXT)
+    subject.set_state(subject.key_ids["general"], "PendingDeletion", WEST)
+    try:
+        for call in (
+            lambda: subject.kms[WEST].generate_data_key(subject.arn(WEST), CONTEXT),
+            lambda: subject.kms[WEST].decrypt(made.wrapped, subject.arn(WEST), CONTEXT),
+        ):
+            assert code_of(call) == "KMSInvalidStateException"
+        assert subject.kms[EAST].decrypt(made.wrapped, subject.arn(EAST), CONTEXT).plaintext == made.plaintext
+    finally:
+        subject.set_state(subject.key_ids["general"], "Enabled", WEST)
+
+
+def test_a_key_is_in_a_region_only_once_it_is_replicated(subject: Subject) -> None:
+    """Then what was sealed before opens there too."""
+    key_id = subject.make_key()
+    east, west = (f"arn:aws:kms:{region}:123456789012:key/{key_id}" for region in (EAST, WEST))
+    made = subject.kms[EAST].generate_data_key(east, CONTEXT)
+    assert code_of(lambda: subject.kms[WEST].decrypt(made.wrapped, west, CONTEXT)) == "NotFoundException"
+
+    subject.replicate(key_id, WEST)
+
+    assert subject.kms[WEST].decrypt(made.wrapped, west, CONTEXT).plaintext == made.plaintext
+
+
+@pytest.mark.parametrize("share", [0.6, 0.75, 0.9], ids=lambda share: f"at {share:.0%}")
+def test_a_flipped_bit_is_refused_wherever_it_is(subject: Subject, share: float) -> None:
+    """In what is encrypted, not only at the end."""
+    made = subject.kms[EAST].generate_data_key(subject.arn(EAST), CONTEXT)
+    at = int(len(made.wrapped) * share)
+    changed = made.wrapped[:at] + bytes([made.wrapped[at] ^ 0x80]) + made.wrapped[at + 1 :]
+
+    assert (
+        code_of(lambda: subject.kms[WEST].decrypt(changed, subject.arn(WEST), CONTEXT)) == "InvalidCiphertextException"
+    )
+
+
+def test_a_replica_that_is_being_made_cannot_be_used_yet(estate: FakeEstate) -> None:
+    """The fake's own switch: the local server's creation takes time by the clock."""
+    key_id = estate.create_key("alias/another", regions=[EAST])
+    made = estate[EAST].generate_data_key(estate.arn(key_id, EAST), CONTEXT)
+    estate.replicate_key(key_id, WEST)
+    opened = functools.partial(estate[WEST].decrypt, made.wrapped, estate.arn(key_id, WEST), CONTEXT)
+
+    assert code_of(opened) == "KMSInvalidStateException"
+    estate.set_key_state(key_id, "Enabled", regions=[WEST])
+    assert opened().plaintext == made.plaintext
+    with pytest.raises(ValueError, match="single-region"):
+        estate.replicate_key(estate.create_key("alias/single", regions=[EAST], multi_region=False), WEST)

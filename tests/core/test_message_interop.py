@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 
 import pytest
@@ -11,7 +12,7 @@ from aws_encryption_sdk.internal.crypto.wrapping_keys import WrappingKey
 from aws_encryption_sdk.key_providers.raw import RawMasterKeyProvider
 
 from kms_core.errors import MessageError, Step
-from kms_core.testing import decode, encode, raw_aes_unwrap
+from kms_core.testing import decode, decode_stream, encode, raw_aes_unwrap
 
 KEK = bytes(range(32))
 COMMITTED = CommitmentPolicy.REQUIRE_ENCRYPT_REQUIRE_DECRYPT
@@ -127,3 +128,53 @@ def test_bytes_after_a_message_are_refused_where_the_sdk_takes_them(oracle: Loca
     with pytest.raises(MessageError) as refused:
         decode(message + b"\0", UNWRAP)
     assert refused.value.step is Step.TRAILING
+
+
+@pytest.mark.parametrize("context", CONTEXTS)
+@pytest.mark.parametrize("frame_length", [128, 4096])
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 129, 4096, 10_000])
+def test_the_sdks_messages_open_as_streams(
+    oracle: LocalKey, size: int, frame_length: int, context: dict[str, str]
+) -> None:
+    """Those too that end with an empty final frame, where the plaintext is a multiple of the frame length."""
+    plaintext, sink = bytes(itertools.islice(itertools.cycle(range(251)), size)), io.BytesIO()
+
+    decode_stream(io.BytesIO(sdk_seal(oracle, plaintext, context, 0x0478, frame_length)), sink, UNWRAP)
+
+    assert sink.getvalue() == plaintext
+
+
+@pytest.mark.parametrize("frame_length", [1, 100, 2**20])
+def test_the_sdk_reads_frames_of_any_length(oracle: LocalKey, frame_length: int) -> None:
+    """It writes multiples of 128 only, and reads what we may be asked to write, up to 1 MiB."""
+    theirs = sdk_seal(oracle, b"", {"a": "b"}, 0x0478, 128)
+    _, header = decode(theirs, UNWRAP)
+    plaintext = bytes(min(3 * frame_length + 1, 2**21))
+
+    ours = encode(
+        plaintext,
+        UNWRAP(header, header.context),
+        header.encrypted_data_keys,
+        {"a": "b"},
+        frame_length=frame_length,
+        message_id=header.message_id,
+    )
+
+    assert sdk_open(oracle, ours) == (plaintext, {"a": "b"})
+
+
+def test_every_damage_that_the_core_refuses_the_sdk_refuses_too(oracle: LocalKey) -> None:
+    """A differential: no bit flip and no truncation of a short message divides the two."""
+    message = sdk_seal(oracle, b"attack at dawn", {"a": "b"}, 0x0478, 128)
+    damaged = [message[:length] for length in range(len(message))]
+    damaged += [
+        message[:at] + bytes([message[at] ^ 1 << bit]) + message[at + 1 :]
+        for at in range(len(message))
+        for bit in (0, 7)
+    ]
+
+    for bad in damaged:
+        with pytest.raises(MessageError):
+            decode(bad, UNWRAP)
+        with pytest.raises(Exception):  # noqa: B017, PT011 - the SDK leaks eight types (crypto-core, §2.9)
+            sdk_open(oracle, bad)

@@ -18,7 +18,7 @@ from kms_local.demo.configuration import DemoFolder, credentials, read_endpoints
 from kms_local.demo.stage import Stage
 from kms_watchdog.drills.folder import folders
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(180)]
 
 
 def get(url: str) -> str:

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from kms_core._open import check_signature_key, open_message
 from kms_core._seal import seal, sealing_key
+from kms_core._stream import Reader, Sink, Source, open_stream, read_header
 from kms_core.context import serialised
 from kms_core.errors import MessageError, Step
 from kms_core.message import EncryptedDataKey, Header, parse_header
@@ -95,3 +96,23 @@ def raw_aes_unwrap(namespace: str, name: str, wrapping_key: bytes) -> Callable[[
         raise MessageError(step=Step.UNWRAP)
 
     return unwrap
+
+
+def decode_stream(
+    source: Source,
+    sink: Sink,
+    unwrap: Callable[[Header, Mapping[str, str]], bytes],
+    *,
+    max_encrypted_data_keys: int = 65_535,
+) -> Header:
+    """Open the message that `source` gives into `sink`, frame by frame, as `Core.decrypt_stream` does.
+
+    Raises:
+        MessageError: refused; what was written before is authentic, and not the whole.
+    """
+    reader = Reader(source)
+    raw = read_header(reader, max_encrypted_data_keys=max_encrypted_data_keys)
+    header = parse_header(raw, max_encrypted_data_keys=max_encrypted_data_keys)
+    check_signature_key(header)
+    open_stream(reader, sink, header, unwrap(header, header.context))
+    return header

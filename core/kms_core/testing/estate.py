@@ -178,6 +178,16 @@ class FakeEstate:
             self.kms[region].aliases[alias] = key_id
         return key_id
 
+    def replicate_key(self, key_id: str, region: str, *, state: str = "Creating") -> None:
+        """Begin a replica of the key in `region`; `set_key_state` ends its creation. It has no alias there yet.
+
+        Raises:
+            ValueError: a single-region key cannot be replicated.
+        """
+        if not key_id.startswith("mrk-"):
+            raise ValueError(f"{key_id} is a single-region key")
+        self.keys[key_id].states[region] = state
+
     def set_key_state(self, key_id: str, state: str, *, regions: Iterable[str] | None = None) -> None:
         """Put the key into `state` (`Enabled`, `Disabled`, `PendingDeletion`, …) in `regions`, all when None."""
         for region in tuple(self.keys[key_id].states) if regions is None else regions:

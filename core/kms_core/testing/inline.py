@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from kms_core._bulkhead import Ticket
+from kms_core._supply import REFRESH_LANE
 from kms_core.clock import Clock
 from kms_core.config import CoreConfig
 from kms_core.core import Core
@@ -47,13 +48,49 @@ class InlineLane:
         self._closed = True
 
 
-def core_over(estate: FakeEstate, config: CoreConfig, *, observer: Observer | None = None, seed: int = 0) -> Core:
-    """Return a `Core` whose regions, time and jitter are the estate's and `seed`'s, without a thread of its own."""
+class HeldLane:
+    """Keeps what shall be done in the background until `run`, so that a test of one thread says when it happens."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._held: list[Ticket[Any]] = []
+
+    def submit(self, call: Callable[[], T]) -> Ticket[T]:
+        """Keep `call`."""
+        ticket = Ticket(call, self._clock)
+        self._held.append(ticket)
+        return ticket
+
+    def run(self) -> int:
+        """Make all calls that are kept, in the test's own thread, and return how many there were."""
+        held, self._held = self._held, []
+        for ticket in held:
+            ticket.run()
+        return len(held)
+
+    def close(self) -> None:
+        """Forget what is kept."""
+        self._held.clear()
+
+
+def core_over(
+    estate: FakeEstate,
+    config: CoreConfig,
+    *,
+    observer: Observer | None = None,
+    seed: int = 0,
+    background: HeldLane | None = None,
+) -> Core:
+    """Return a `Core` whose regions, time and jitter are the estate's and `seed`'s, without a thread of its own.
+
+    What it would do in the background, which is to refresh data keys ahead of time, waits for `background.run`.
+    """
+    held = background or HeldLane(estate.clock)
     return Core(
         config,
         observer,
         clock=estate.clock,
         rng=random.Random(seed),  # noqa: S311 - jitter that repeats, in tests
         connect=estate.connect,
-        lane=lambda _: InlineLane(estate.clock),
+        lane=lambda name: held if name == REFRESH_LANE else InlineLane(estate.clock),
     )

@@ -1,0 +1,156 @@
+"""The part of `Core` for much at once: streams, files, and many messages in one call."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, cast
+
+from kms_core import _batches, _stream
+from kms_core._seal import reframed
+from kms_core._stream import Sink, Source
+from kms_core.batch import Opened, Refused, Sealed, ToOpen, ToSeal
+from kms_core.context import checked
+
+if TYPE_CHECKING:
+    from kms_core._envelope import Envelope
+    from kms_core.config import CoreConfig
+
+_MESSAGE_ID_BYTES = 32
+
+
+class Bulk:
+    """What `Core` does with much at once; not to be used by itself."""
+
+    _config: CoreConfig
+    _envelope: Envelope
+
+    if TYPE_CHECKING:
+        _refuse_if_closed: Callable[[], None]
+
+        def encrypt(self, plaintext: bytes, *, purpose: str, context: Mapping[str, str]) -> bytes:
+            """See `Core.encrypt`."""
+            ...
+
+        def decrypt(self, message: bytes, *, purpose: str, context: Mapping[str, str]) -> bytes:
+            """See `Core.decrypt`."""
+            ...
+
+    def encrypt_many(self, items: Iterable[ToSeal]) -> list[Sealed | Refused]:
+        """Do as `encrypt` for each item; return what came of each, in their order.
+
+        One GenerateDataKey for a purpose and context, and another where `max_encryptions_per_key` is reached. What
+        KMS refused for one item is not asked again for others like it.
+
+        Raises:
+            ClosedError: the core is closed. Nothing else: a bad item is `Refused`.
+        """
+        self._refuse_if_closed()
+        batch = list(items)
+        groups = [_batches.sealing_group(item) for item in batch]
+        results = _batches.Batch().results(batch, groups, self._sealed)
+        return cast("list[Sealed | Refused]", results)
+
+    def decrypt_many(self, items: Iterable[ToOpen]) -> list[Opened | Refused]:
+        """Do as `decrypt` for each item; return what came of each, in their order.
+
+        One Decrypt for a wrapped key, however many messages it is in.
+
+        Raises:
+            ClosedError: the core is closed. Nothing else: a bad item is `Refused`.
+        """
+        self._refuse_if_closed()
+        batch = list(items)
+        groups = [_batches.opening_group(item) for item in batch]
+        results = _batches.Batch().results(batch, groups, self._opened)
+        return cast("list[Opened | Refused]", results)
+
+    def encrypt_stream(
+        self, source: Source, sink: Sink, *, purpose: str, context: Mapping[str, str], frame_length: int = 65_536
+    ) -> int:
+        """Read `source` to its end and write the message that holds it to `sink`; return the plaintext's length.
+
+        Holds two frames in memory. Has a data key of its own, since its length is not known before. What was written
+        when this raises is no message; `encrypt_file` removes it.
+
+        Raises:
+            ContextError, ConfigurationError: the context or the purpose cannot be used.
+            ValueError: `frame_length` is not 1 to 16 MiB.
+            KmsUnavailableError, KmsDeniedError: there is no data key to be had. What `source` and `sink` raise.
+        """
+        self._refuse_if_closed()
+        key = reframed(self._envelope.fresh_sealing_key(purpose, context), frame_length)
+        return _stream.seal_stream(source, sink, key, message_id=os.urandom(_MESSAGE_ID_BYTES))
+
+    def decrypt_stream(self, source: Source, sink: Sink, *, purpose: str, context: Mapping[str, str]) -> int:
+        """Read a message from `source`, which must end with it, and write its plaintext to `sink`; return its length.
+
+        Holds one frame in memory. Every frame is authenticated before it is written, yet **what was written is only
+        the whole, once this returned**: when it raises, undo what the frames caused, as `decrypt_file` does.
+
+        Raises:
+            TruncatedStreamError: the message ends too early.
+            NotStreamableError: signed, not framed, or of format version 1: `decrypt` opens these, whole.
+            MessageError: it is not of `purpose` or `context`, or no message, or somebody changed it.
+            ContextError, ConfigurationError: the context or the purpose cannot be used.
+            KmsUnavailableError, KmsDeniedError: no region could open its data key. What `source` and `sink` raise.
+        """
+        self._refuse_if_closed()
+        wanted = checked(context)
+        reader = _stream.Reader(source)
+        raw = _stream.read_header(reader, max_encrypted_data_keys=self._config.max_encrypted_data_keys)
+        header = self._envelope.expected_header(raw, wanted)
+        return _stream.open_stream(reader, sink, header, self._envelope.data_key(header, purpose))
+
+    def encrypt_file(
+        self,
+        source: str | os.PathLike[str],
+        target: str | os.PathLike[str],
+        *,
+        purpose: str,
+        context: Mapping[str, str],
+        frame_length: int = 65_536,
+    ) -> int:
+        """Do as `encrypt_stream`, from file to file; `target` appears, or is replaced, only when it is whole."""
+        with Path(source).open("rb") as plaintext, _appearing(Path(target)) as message:
+            return self.encrypt_stream(plaintext, message, purpose=purpose, context=context, frame_length=frame_length)
+
+    def decrypt_file(
+        self,
+        source: str | os.PathLike[str],
+        target: str | os.PathLike[str],
+        *,
+        purpose: str,
+        context: Mapping[str, str],
+    ) -> int:
+        """Do as `decrypt_stream`, from file to file; `target` appears, or is replaced, only when all is authentic.
+
+        Until then the plaintext is in a file beside it that only its owner may read, and that is removed on failure.
+        """
+        with Path(source).open("rb") as message, _appearing(Path(target)) as plaintext:
+            return self.decrypt_stream(message, plaintext, purpose=purpose, context=context)
+
+    def _sealed(self, item: ToSeal) -> Sealed:
+        return Sealed(self.encrypt(item.plaintext, purpose=item.purpose, context=item.context))
+
+    def _opened(self, item: ToOpen) -> Opened:
+        return Opened(self.decrypt(item.message, purpose=item.purpose, context=item.context))
+
+
+@contextlib.contextmanager
+def _appearing(target: Path) -> Iterator[IO[bytes]]:
+    """Yield a file beside `target` that takes its name at the end, and is removed on failure. Mode 0600."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    part = Path(name)
+    try:
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - of a descriptor, which a Path cannot open
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(target)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,165 @@
+"""The part of `Core` that is about its life: begun, warmed, checked, forked, closed."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from kms_core import _forks, _sts
+from kms_core._bulkhead import GivenUpError, Lane
+from kms_core._deadline import Deadline
+from kms_core._self_check import Checker, SelfCheck
+from kms_core.clock import Clock
+from kms_core.errors import ClosedError, ForkedError, KmsCoreError
+
+if TYPE_CHECKING:
+    from kms_core._breakers import Breakers
+    from kms_core._envelope import Envelope
+    from kms_core._keyring import KeyRing
+    from kms_core._regions import Regions
+    from kms_core.config import CoreConfig
+    from kms_core.core import PinnedCore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmUp:
+    """What is warm now."""
+
+    regions: tuple[str, ...]
+    """Regions that answered, so that a connection to each is open."""
+    data_keys: int
+    """Data keys that are in the cache for the contexts that were given."""
+
+
+class Lifecycle:
+    """What `Core` does besides sealing and opening; not to be used by itself."""
+
+    _config: CoreConfig
+    _clock: Clock
+    _lane: Callable[[str], Lane]
+    _breakers: Breakers
+    _regions: Regions
+    _keyring: KeyRing
+    _envelope: Envelope
+    _closing: threading.Event
+    _forked = False
+
+    if TYPE_CHECKING:
+
+        def _join_watch(self) -> None: ...
+
+        def pinned(self, region: str) -> PinnedCore:
+            """See `Core.pinned`."""
+            ...
+
+    def self_check(self, *, timeout_seconds: float | None = None) -> SelfCheck:
+        """Seal and open one canary in every region under every purpose's key, all at once, as who this process is.
+
+        For an application's readiness: `SelfCheck.ready` says whether it can serve, `SelfCheck.ok` whether every
+        region would do. Nothing comes from the cache, and regions whose breakers are open are asked too. The context
+        is `{"canary": "true"}`. Takes two KMS requests a region and purpose.
+
+        Args:
+            timeout_seconds: what has not ended by then has failed with `Deadline`; the configuration's
+                `deadline_seconds` when None.
+
+        Raises:
+            ClosedError: the core is closed.
+        """
+        self._refuse_if_closed()
+        checker = Checker(
+            pinned=self.pinned,
+            regions=self._config.region_order,
+            purposes=tuple(self._config.keys),
+            lane=self._lane,
+            clock=self._clock,
+        )
+        return checker.run(self._config.deadline_seconds if timeout_seconds is None else timeout_seconds)
+
+    def warm_up(self, contexts: Mapping[str, Iterable[Mapping[str, str]]] | None = None) -> WarmUp:
+        """Open a connection to every region, and fetch data keys before anybody waits for them.
+
+        Args:
+            contexts: purpose to the contexts that the application will seal under; each costs one KMS request.
+
+        Raises:
+            ContextError, ConfigurationError: a context or a purpose cannot be used.
+            KmsUnavailableError, KmsDeniedError: a data key is not to be had. Regions that cannot be reached are no
+                error; they are left out of what is returned.
+        """
+        self._refuse_if_closed()
+        regions = self._keyring.connect(self._regions, self._breakers, Deadline(self._clock, self._attempt_seconds()))
+        wanted = [(purpose, context) for purpose, each in (contexts or {}).items() for context in each]
+        for purpose, context in wanted:
+            self._envelope.warm(purpose=purpose, context=context)
+        return WarmUp(regions=regions, data_keys=len(wanted))
+
+    def close(self) -> None:
+        """End every thread and connection, and forget every data key. Calls that are under way raise `ClosedError`."""
+        if self._forked:
+            return  # threads, sockets and locks are the parent's
+        self._closing.set()
+        self._regions.close()
+        self._envelope.forget()
+        self._join_watch()
+
+    def forked(self) -> None:
+        """Refuse all calls from now on: this is a child process. Called by the operating system's fork alone."""
+        self._forked = True
+        self._closing = threading.Event()  # the old one's lock may be held by a thread that is not here
+        self._closing.set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _start(self, session: Any) -> None:
+        """Learn the keys, and meanwhile whose credentials `session` has; None: nobody's."""
+        _forks.remember(self)
+        deadline = Deadline(self._clock, self._config.deadline_seconds)
+        lane = self._lane("sts")
+        try:
+            self._assume_role(lane, session, deadline)
+            account = self._ask_account(lane, session)
+            self._keyring.resolve_at_start(self._regions, self._breakers, self._attempt_seconds(), deadline)
+            with contextlib.suppress(GivenUpError):  # unreachable is no misconfiguration
+                account(min(self._attempt_seconds(), deadline.left()))
+        except BaseException:
+            self.close()
+            raise
+        finally:
+            lane.close()
+
+    def _assume_role(self, lane: Lane, session: Any, deadline: Deadline) -> None:
+        """Wait for a role's first credentials, so that a slow STS is not taken for a slow KMS."""
+        if session is None or self._config.role_arn is None:
+            return
+        with contextlib.suppress(GivenUpError):
+            lane.submit(functools.partial(_sts.fetch_credentials, session)).result(deadline.left() / 2)
+
+    def _ask_account(self, lane: Lane, session: Any) -> Callable[[float], None]:
+        """Begin to ask STS, when that is wanted; return what waits for the answer, and raises what it means."""
+        if session is None or not self._config.verify_account:
+            return lambda _: None
+        return lane.submit(functools.partial(_sts.refuse_another_account, self._config, session)).result
+
+    def _attempt_seconds(self) -> float:
+        return self._config.attempt_timeout_seconds
+
+    def _refuse_if_closed(self) -> None:
+        if self._closing.is_set():
+            raise self._closed_error()
+
+    def _closed_error(self) -> KmsCoreError:
+        if self._forked:
+            return ForkedError("this core was made before the process forked: make one in the child")
+        return ClosedError("the core is closed")

@@ -1,0 +1,150 @@
+"""Whose credentials: a role assumed through regional STS, and the account that STS says they are of.
+
+Beside `_kms_boto3` the other door to botocore. STS is asked in the home region first and then in the others, never at
+the global endpoint, which lives in us-east-1 alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import boto3
+import botocore.session
+from botocore import loaders
+from botocore.config import Config
+from botocore.credentials import CredentialProvider, CredentialResolver, DeferredRefreshableCredentials
+from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError
+
+from kms_core.config import CoreConfig
+from kms_core.errors import ConfigurationError
+
+_ROLE_SECONDS = 3600
+_SERVER_ERRORS = range(500, 600)
+_METHOD = "assume-role"
+
+AwsError = (BotoCoreError, ClientError)
+
+
+def session(config: CoreConfig) -> Any:
+    """Return the boto3 session of a core: the credentials that boto3 finds, or the role that `config` names.
+
+    A role's credentials are fetched at the first request and again before they expire. What goes wrong then is
+    `CredentialRetrievalError`, so that an outage of STS is never taken for one of KMS.
+    """
+    ours = _base_session()
+    if config.role_arn is not None:
+        ours.register_component("credential_provider", CredentialResolver([_Role(config)]))
+    return boto3.session.Session(botocore_session=ours)
+
+
+def refuse_another_account(config: CoreConfig, made: Any) -> None:
+    """Ask STS whose the credentials of `made`, a session, are; silence is no misconfiguration.
+
+    Raises:
+        ConfigurationError: another account's than the configuration says.
+    """
+    try:
+        found = str(_first_answer(config, made, lambda sts: sts.get_caller_identity())["Account"])
+    except AwsError:
+        return
+    if found != config.account_id:
+        raise ConfigurationError(f"account_id is {config.account_id}, and STS says these credentials are of {found}")
+
+
+def fetch_credentials(made: Any) -> None:
+    """Have the credentials of `made`, a session, before a request to KMS waits for them; failing is for later."""
+    with contextlib.suppress(*AwsError):
+        made.get_credentials().get_frozen_credentials()
+
+
+def _base_session() -> Any:
+    """Return a new botocore session that need not read the services' models again.
+
+    Reading them takes some 90 ms of processor time, and a client is made anew in the middle of a call when
+    credentials have gone stale.
+    """
+    made = botocore.session.get_session()
+    made.register_component("data_loader", _models())
+    return made
+
+
+@functools.cache
+def _models() -> Any:
+    return loaders.create_loader(botocore.session.get_session().get_config_variable("data_path"))
+
+
+class _Role(CredentialProvider):  # type: ignore[misc] # botocore has no types
+    """A provider of refreshed credentials, in the place of botocore's own chain."""
+
+    METHOD = _METHOD
+
+    def __init__(self, config: CoreConfig) -> None:
+        super().__init__()
+        self._config = config
+        self._base = boto3.session.Session(botocore_session=_base_session())
+        self._made = DeferredRefreshableCredentials(self._refresh, _METHOD)
+
+    def load(self) -> DeferredRefreshableCredentials:
+        return self._made
+
+    def _refresh(self) -> Mapping[str, str]:
+        name = f"kms-core-{os.getpid()}"
+        ask: Callable[[Any], Any] = lambda sts: sts.assume_role(  # noqa: E731 - one request, named by its type
+            RoleArn=self._config.role_arn, RoleSessionName=name, DurationSeconds=_ROLE_SECONDS
+        )
+        try:
+            found = _first_answer(self._config, self._base, ask)["Credentials"]
+        except AwsError as e:
+            raise CredentialRetrievalError(provider=_METHOD, error_msg=type(e).__name__) from e
+        return {
+            "access_key": found["AccessKeyId"],
+            "secret_key": found["SecretAccessKey"],
+            "token": found["SessionToken"],
+            "expiry_time": found["Expiration"].isoformat(),
+        }
+
+
+def _first_answer(config: CoreConfig, made: Any, ask: Callable[[Any], Any]) -> Any:
+    """Return the first region's answer; a refusal is an answer too, and raised at once."""
+    last: Exception | None = None
+    for region in dict.fromkeys((config.home_region, *config.region_order)):
+        client = _client(config, made, region)
+        try:
+            return ask(client)
+        except AwsError as e:
+            if not _elsewhere(e):
+                raise
+            last = e
+        finally:
+            client.close()
+    raise last or AssertionError("a configuration names at least one region")
+
+
+def _client(config: CoreConfig, made: Any, region: str) -> Any:
+    return made.client(
+        "sts",
+        region_name=region,
+        endpoint_url=config.sts_endpoints.get(region) or f"https://sts.{region}.{_domain(config)}",
+        verify=config.ca_bundle,
+        config=Config(
+            retries={"mode": "standard", "total_max_attempts": 1},
+            connect_timeout=config.connect_timeout_seconds,
+            read_timeout=config.read_timeout_seconds,
+            user_agent_extra="kms-core",
+        ),
+    )
+
+
+def _domain(config: CoreConfig) -> str:
+    return "amazonaws.com.cn" if config.partition == "aws-cn" else "amazonaws.com"
+
+
+def _elsewhere(error: Exception) -> bool:
+    """Return whether another region's STS may do better: this one was not reached, or failed by itself."""
+    if isinstance(error, ClientError):
+        return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) in _SERVER_ERRORS
+    return True

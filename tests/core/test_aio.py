@@ -1,0 +1,117 @@
+"""The core awaited: the loop goes on, cancelling lets go, closing ends the threads."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kms_core import ClosedError, Core
+from kms_core.aio import AsyncCore
+from kms_core.batch import Opened, Sealed, ToOpen, ToSeal
+from kms_core.message import encrypted_data_keys
+from kms_core.testing import FakeEstate
+
+CONTEXT = {"tenant": "parker"}
+EAST = "us-east-1"
+
+
+def _run(estate: FakeEstate, config: Any, test: Any) -> None:
+    async def whole() -> None:
+        async with await AsyncCore.start(config, connect=estate.connect) as core:
+            await test(core)
+
+    asyncio.run(whole())
+    for thread in threading.enumerate():
+        if thread.name.startswith("kms-core"):
+            thread.join(5)
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("kms-core")]
+
+
+def test_the_same_calls_are_awaited(estate: FakeEstate, config: Any, tmp_path: Path) -> None:
+    """Messages are the same, so both kinds of core read each other's."""
+
+    async def test(core: AsyncCore) -> None:
+        message = await core.encrypt(b"x", purpose="general", context=CONTEXT)
+        assert await core.decrypt(message, purpose="general", context=CONTEXT) == b"x"
+        assert core.blocking.decrypt(message, purpose="general", context=CONTEXT) == b"x"
+        assert await core.run(core.blocking.decrypt, message, purpose="general", context=CONTEXT) == b"x"
+        pinned = core.pinned(EAST)
+        assert await pinned.decrypt(message, purpose="general", context=CONTEXT) == b"x"
+        assert await pinned.encrypt(b"x", purpose="general", context=CONTEXT)
+        await pinned.unwrap(encrypted_data_keys(message)[0], CONTEXT, purpose="general")
+        sealed = await core.encrypt_many([ToSeal(plaintext=b"y", purpose="general", context=CONTEXT)])
+        assert isinstance(sealed[0], Sealed)
+        opened = await core.decrypt_many([ToOpen(message=sealed[0].message, purpose="general", context=CONTEXT)])
+        assert opened == [Opened(b"y")]
+        (tmp_path / "clear").write_bytes(b"z" * 100_000)
+        await core.encrypt_file(tmp_path / "clear", tmp_path / "sealed", purpose="general", context=CONTEXT)
+        await core.decrypt_file(tmp_path / "sealed", tmp_path / "opened", purpose="general", context=CONTEXT)
+        assert (tmp_path / "opened").read_bytes() == b"z" * 100_000
+        assert (await core.self_check()).ok
+        assert (await core.warm_up({"general": [CONTEXT]})).data_keys == 1
+        assert core.health().regions[EAST].joined
+
+    _run(estate, config, test)
+
+
+def test_a_region_that_hangs_does_not_hold_up_the_loop(estate: FakeEstate, config: Any) -> None:
+    """A cancelled await returns at once; its thread ends by itself."""
+    reached, release = threading.Event(), threading.Event()
+
+    def hang(call: Any) -> None:
+        if call.operation == "GenerateDataKey":
+            reached.set()
+            release.wait(20)
+
+    async def test(core: AsyncCore) -> None:
+        estate[EAST].during = hang
+        task = asyncio.create_task(core.encrypt(b"x", purpose="general", context=CONTEXT))
+        assert await asyncio.to_thread(reached.wait, 20)
+        ticks = 0
+        for _ in range(100):
+            await asyncio.sleep(0)
+            ticks += 1
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert ticks == 100
+        release.set()
+
+    _run(estate, config, test)
+
+
+def test_a_closed_core_refuses(estate: FakeEstate, config: Any) -> None:
+    """With the core's own error, not the executor's."""
+
+    async def test(core: AsyncCore) -> None:
+        await core.close()
+        with pytest.raises(ClosedError):
+            await core.encrypt(b"x", purpose="general", context=CONTEXT)
+
+    _run(estate, config, test)
+
+
+def test_many_at_once_share_one_data_key(estate: FakeEstate, config: Any) -> None:
+    """Single flight holds for tasks as for threads."""
+
+    async def test(core: AsyncCore) -> None:
+        await asyncio.gather(*(core.encrypt(b"x", purpose="general", context=CONTEXT) for _ in range(50)))
+        assert len(estate.asked("GenerateDataKey")) == 1
+
+    _run(estate, config, test)
+
+
+def test_an_existing_core_may_be_wrapped(core: Core) -> None:
+    """It is owned from then on."""
+
+    async def whole() -> None:
+        async with AsyncCore(core) as wrapped:
+            assert await wrapped.encrypt(b"x", purpose="general", context=CONTEXT)
+
+    asyncio.run(whole())
+    with pytest.raises(ClosedError):
+        core.encrypt(b"x", purpose="general", context=CONTEXT)
