@@ -7,26 +7,37 @@ from typing import TypeVar
 
 from kms_core.batch import Opened, Refused, Sealed, ToOpen, ToSeal
 from kms_core.errors import ClosedError, KmsCoreError, KmsUnavailableError, MessageError
-from kms_core.message import encrypted_data_keys
+from kms_core.message import parse_header
 
 R = TypeVar("R")
+_UNUSABLE = (AttributeError, TypeError, ValueError)
 
 
 def sealing_group(item: ToSeal) -> Hashable:
     """Return what items have in common that share a data key."""
     try:
-        return (item.purpose, frozenset(item.context.items()))
-    except (AttributeError, TypeError):
-        return (item.purpose, id(item))  # sealing will say what is wrong with its context
+        return (_name(item.purpose), frozenset(item.context.items()))
+    except _UNUSABLE:
+        return id(item)  # sealing will say what is wrong with it
 
 
-def opening_group(item: ToOpen) -> Hashable:
-    """Return what items have in common that share a data key."""
+def opening_group(item: ToOpen, max_encrypted_data_keys: int) -> Hashable:
+    """Return all that KMS would be asked with for `item`, and all that it is compared with before.
+
+    Nothing less: what is refused for one item is refused for its whole group, and headers can be forged.
+    """
     try:
-        wrapped = encrypted_data_keys(bytes(memoryview(item.message)))
-        return (item.purpose, frozenset(item.context.items()), wrapped)
-    except (AttributeError, TypeError, MessageError):
-        return (item.purpose, id(item))
+        header = parse_header(bytes(memoryview(item.message)), max_encrypted_data_keys=max_encrypted_data_keys)
+        wanted, written = frozenset(item.context.items()), frozenset(header.context.items())
+        return (_name(item.purpose), wanted, header.suite.id, written, header.encrypted_data_keys)
+    except (*_UNUSABLE, MessageError):
+        return id(item)
+
+
+def _name(purpose: str) -> str:
+    if not isinstance(purpose, str):
+        raise TypeError(f"a purpose is a string, not {type(purpose).__name__}")
+    return purpose
 
 
 class Batch:
@@ -58,7 +69,7 @@ class Batch:
             return do(item)
         except ClosedError:
             raise
-        except (KmsCoreError, TypeError) as e:
+        except (KmsCoreError, AttributeError, TypeError, ValueError, OverflowError) as e:
             if isinstance(e, KmsCoreError) and (e.attempts or isinstance(e, KmsUnavailableError)):
                 self._refused[group] = e  # KMS was asked: it would say the same again
             return Refused(e)

@@ -14,7 +14,7 @@ from kms_core.errors import ConfigurationError
 from kms_core.kms import DECRYPT, GENERATE_DATA_KEY, GeneratedKey, Kms, KmsFailure, UnwrappedKey
 from kms_core.message import KMS_PROVIDER, EncryptedDataKey
 from kms_core.suites import WRITTEN
-from kms_core.taxonomy import WRONG_ANSWER
+from kms_core.taxonomy import WRONG_ANSWER, WRONG_LENGTH
 
 _MAX_WRAPPED_BYTES = 6144
 _OK = 200
@@ -72,7 +72,7 @@ class DataKeys:
         """Return the data key that `key` wrapped under exactly `context`; from `region` alone when given.
 
         Raises:
-            MessageError: KMS refused it.
+            MessageError: KMS refused it, or it is a key of another length in every region.
             KmsUnavailableError, KmsDeniedError: no region could say.
         """
         ask = functools.partial(_decrypt, wrapped=wrapped.ciphertext, key=key, context=context, key_bytes=key_bytes)
@@ -99,6 +99,8 @@ def _generate(kms: Kms, *, key: PurposeKey, context: Mapping[str, str]) -> Gener
 def _decrypt(kms: Kms, *, wrapped: bytes, key: PurposeKey, context: Mapping[str, str], key_bytes: int) -> UnwrappedKey:
     arn = key.arns[kms.region]
     opened = kms.decrypt(wrapped, arn, context)
-    if opened.key_arn != arn or len(opened.plaintext) != key_bytes:
+    if opened.key_arn != arn:
         raise KmsFailure(WRONG_ANSWER, status=_OK, request_id=opened.request_id)
+    if len(opened.plaintext) != key_bytes:
+        raise KmsFailure(WRONG_LENGTH, status=_OK, request_id=opened.request_id)
     return opened

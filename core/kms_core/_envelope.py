@@ -112,9 +112,13 @@ class Envelope:
         """Ask KMS in `region` to unwrap `wrapped` under exactly `context`, and forget the answer.
 
         Raises:
+            ContextError: `context` cannot be written.
             MessageError: another purpose's key wrapped it, or KMS refused.
             KmsUnavailableError, KmsDeniedError: the region could not say.
         """
+        if not isinstance(wrapped, EncryptedDataKey):
+            raise TypeError(f"an EncryptedDataKey is expected, not {type(wrapped).__name__}")
+        contexts.serialised(context)  # refuses what nobody could ask with
         deadline = Deadline(self._clock, self._deadline_seconds)
         key = self._keyring.get(purpose, deadline, region=region)
         if not key.wraps(wrapped):

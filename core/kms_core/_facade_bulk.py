@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
 from kms_core import _batches, _stream
-from kms_core._seal import reframed
+from kms_core._seal import check_frame_length, reframed
 from kms_core._stream import Sink, Source
 from kms_core.batch import Opened, Refused, Sealed, ToOpen, ToSeal
 from kms_core.context import checked
@@ -64,7 +65,7 @@ class Bulk:
         """
         self._refuse_if_closed()
         batch = list(items)
-        groups = [_batches.opening_group(item) for item in batch]
+        groups = [_batches.opening_group(item, self._config.max_encrypted_data_keys) for item in batch]
         results = _batches.Batch().results(batch, groups, self._opened)
         return cast("list[Opened | Refused]", results)
 
@@ -78,12 +79,14 @@ class Bulk:
 
         Raises:
             ContextError, ConfigurationError: the context or the purpose cannot be used.
-            ValueError: `frame_length` is not 1 to 16 MiB.
+            ValueError: `frame_length` is not 1 to 16 MiB, or `source` gave more than it was asked for.
             KmsUnavailableError, KmsDeniedError: there is no data key to be had. What `source` and `sink` raise.
         """
         self._refuse_if_closed()
+        check_frame_length(frame_length)
+        reader, writer = _stream.Reader(source), _stream.Writer(sink)
         key = reframed(self._envelope.fresh_sealing_key(purpose, context), frame_length)
-        return _stream.seal_stream(source, sink, key, message_id=os.urandom(_MESSAGE_ID_BYTES))
+        return _stream.seal_stream(reader, writer, key, message_id=os.urandom(_MESSAGE_ID_BYTES))
 
     def decrypt_stream(self, source: Source, sink: Sink, *, purpose: str, context: Mapping[str, str]) -> int:
         """Read a message from `source`, which must end with it, and write its plaintext to `sink`; return its length.
@@ -100,10 +103,10 @@ class Bulk:
         """
         self._refuse_if_closed()
         wanted = checked(context)
-        reader = _stream.Reader(source)
+        reader, writer = _stream.Reader(source), _stream.Writer(sink)
         raw = _stream.read_header(reader, max_encrypted_data_keys=self._config.max_encrypted_data_keys)
         header = self._envelope.expected_header(raw, wanted)
-        return _stream.open_stream(reader, sink, header, self._envelope.data_key(header, purpose))
+        return _stream.open_stream(reader, writer, header, self._envelope.data_key(header, purpose))
 
     def encrypt_file(
         self,
@@ -114,7 +117,13 @@ class Bulk:
         context: Mapping[str, str],
         frame_length: int = 65_536,
     ) -> int:
-        """Do as `encrypt_stream`, from file to file; `target` appears, or is replaced, only when it is whole."""
+        """Do as `encrypt_stream`, from file to file; `target` appears, or is replaced, only when it is whole.
+
+        Its mode is 0600. A symbolic link in its place is itself replaced.
+
+        Raises:
+            As `encrypt_stream`, and OSError: a file cannot be used; `target` is a directory, a pipe or a device.
+        """
         with Path(source).open("rb") as plaintext, _appearing(Path(target)) as message:
             return self.encrypt_stream(plaintext, message, purpose=purpose, context=context, frame_length=frame_length)
 
@@ -129,21 +138,31 @@ class Bulk:
         """Do as `decrypt_stream`, from file to file; `target` appears, or is replaced, only when all is authentic.
 
         Until then the plaintext is in a file beside it that only its owner may read, and that is removed on failure.
+        The mode of `target` is 0600. A symbolic link in its place is itself replaced.
+
+        Raises:
+            As `decrypt_stream`, and OSError: a file cannot be used; `target` is a directory, a pipe or a device.
         """
         with Path(source).open("rb") as message, _appearing(Path(target)) as plaintext:
             return self.decrypt_stream(message, plaintext, purpose=purpose, context=context)
 
     def _sealed(self, item: ToSeal) -> Sealed:
+        if not isinstance(item, ToSeal):
+            raise TypeError(f"encrypt_many takes ToSeal, not {type(item).__name__}")
         return Sealed(self.encrypt(item.plaintext, purpose=item.purpose, context=item.context))
 
     def _opened(self, item: ToOpen) -> Opened:
+        if not isinstance(item, ToOpen):
+            raise TypeError(f"decrypt_many takes ToOpen, not {type(item).__name__}")
         return Opened(self.decrypt(item.message, purpose=item.purpose, context=item.context))
 
 
 @contextlib.contextmanager
 def _appearing(target: Path) -> Iterator[IO[bytes]]:
     """Yield a file beside `target` that takes its name at the end, and is removed on failure. Mode 0600."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    if target.exists() and not target.is_file():  # a name taken from a pipe or a device is not given back
+        raise FileExistsError(errno.EEXIST, "is there, and is no regular file", str(target))
+    descriptor, name = tempfile.mkstemp(prefix=".kms-core-", suffix=".part", dir=target.parent)
     part = Path(name)
     try:
         with open(descriptor, "wb") as file:  # noqa: PTH123 - of a descriptor, which a Path cannot open

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -63,6 +64,7 @@ class KeyRing:
         self._config = config
         self._failover = failover
         self._clock = clock
+        self._lock = threading.Lock()
         self._flights: SingleFlight[str] = SingleFlight(clock)
         self._keys: dict[str, PurposeKey] = {
             purpose: self._purpose_key(purpose, self._pinned_arn(key.key_id))
@@ -84,7 +86,7 @@ class KeyRing:
         """Return the key of `purpose`, asking KMS, in `region` alone when given, while it is not known.
 
         Raises:
-            ConfigurationError: no such purpose is configured.
+            ConfigurationError: no such purpose is configured, or it has the key of another one.
             KmsUnavailableError, KmsDeniedError: the alias could not be resolved.
         """
         if (key := self._keys.get(purpose)) is not None:
@@ -109,7 +111,7 @@ class KeyRing:
 
         Raises:
             ConfigurationError: every region says that an alias does not exist, or it is another account's key, or
-                not the same key in every region.
+                not the same key in every region, or another purpose's key.
         """
         asked = {
             purpose: [(region, self._begin(purpose, region, regions, breakers)) for region in self._config.region_order]
@@ -173,7 +175,13 @@ class KeyRing:
         arn = parse_key_arn(described.key_arn)
         if arn is None:  # `_describe` has checked it
             raise ConfigurationError(f"{described.key_arn!r} is no key")
-        self._keys.setdefault(purpose, self._purpose_key(purpose, arn))  # what was believed first stays believed
+        with self._lock:  # two purposes may be learnt at the same time
+            for other, key in self._keys.items():
+                if other != purpose and key.arn.opens(arn):
+                    raise ConfigurationError(
+                        f"{purpose} and {other} have the same key {arn.key_id}: each needs its own"
+                    )
+            self._keys.setdefault(purpose, self._purpose_key(purpose, arn))  # what was believed first stays believed
 
     def _purpose_key(self, purpose: str, arn: KeyArn) -> PurposeKey:
         order = self._config.region_order if arn.multi_region else (arn.region,)

@@ -77,7 +77,7 @@ def open_written(message: bytes, body_bytes: int, frame_length: int, data_key: b
     cursor = Cursor(message, body_end, step=Step.FRAME)
     try:
         plaintext = _frames(message, message_id, frame_length, aes, cursor)
-    except InvalidTag:
+    except (InvalidTag, OverflowError):
         raise MessageError(step=Step.FRAME) from None
     if cursor.position != len(message):
         raise MessageError(step=Step.TRAILING)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from kms_core._gathered import Gathered, encrypt_into
+from kms_core.config import MAX_FRAME_LENGTH
 from kms_core.context import serialised
 from kms_core.message import FRAMED, IV_BYTES, TAG_BYTES, EncryptedDataKey, serialised_keys
 from kms_core.suites import WRITTEN, derive_keys
@@ -23,8 +24,6 @@ FINAL_MARK = b"\xff\xff\xff\xff"
 FRAME_OVERHEAD = 4 + IV_BYTES + TAG_BYTES
 FINAL_EXTRA = 8  # its mark and its length
 MAX_FRAMES = 2**32 - 2  # sequence numbers begin at 1, and the marker of the final frame is none
-MAX_FRAME_LENGTH = 2**24
-"""Of a stream's frames: each is held in memory, and in its reader's."""
 
 _START = b"\x02" + WRITTEN.id.to_bytes(2, "big")
 HEADER_IV = bytes(IV_BYTES)
@@ -63,12 +62,24 @@ def reframed(key: SealingKey, frame_length: int) -> SealingKey:
     """Return `key` for frames of `frame_length` bytes.
 
     Raises:
-        ValueError: no frame can be so long.
+        ValueError, TypeError: no frame can be so long.
     """
-    if not 1 <= frame_length <= MAX_FRAME_LENGTH:
-        raise ValueError(f"frame_length must be 1 to {MAX_FRAME_LENGTH}, not {frame_length}")
+    check_frame_length(frame_length)
     rest = key.header_rest[:-4] + struct.pack(">I", frame_length)
     return SealingKey(data_key=key.data_key, header_rest=rest, frame_length=frame_length)
+
+
+def check_frame_length(frame_length: int) -> None:
+    """Refuse what no frame's length can be.
+
+    Raises:
+        ValueError: it is not 1 to 16 MiB.
+        TypeError: it is no whole number.
+    """
+    if not isinstance(frame_length, int):
+        raise TypeError(f"frame_length must be a whole number, not {frame_length!r}")
+    if not 1 <= frame_length <= MAX_FRAME_LENGTH:
+        raise ValueError(f"frame_length must be 1 to {MAX_FRAME_LENGTH}, not {frame_length}")
 
 
 def seal(plaintext: bytes, key: SealingKey, *, message_id: bytes) -> bytes:

@@ -17,13 +17,13 @@ from kms_core._seal import (
     FINAL_FRAME,
     FINAL_MARK,
     FRAME,
-    MAX_FRAME_LENGTH,
     MAX_FRAMES,
     SealingKey,
     begun,
     final_frame,
     regular_frame,
 )
+from kms_core.config import MAX_FRAME_LENGTH
 from kms_core.errors import MessageError, NotStreamableError, Step, TruncatedStreamError
 from kms_core.message import IV_BYTES, TAG_BYTES, Header, parse_header
 from kms_core.suites import SUITES, WRITTEN
@@ -48,24 +48,23 @@ class Sink(Protocol):
         ...
 
 
-def seal_stream(source: Source, sink: Sink, key: SealingKey, *, message_id: bytes) -> int:
-    """Write the message that holds what `source` gives to `sink`; return the plaintext's length.
+def seal_stream(reader: Reader, writer: Writer, key: SealingKey, *, message_id: bytes) -> int:
+    """Write the message that holds what `reader` gives; return the plaintext's length.
 
     Raises:
         ValueError: it needs more frames than can be numbered.
     """
-    reader = Reader(source)
     aes, header = begun(key, message_id)
-    write(sink, header)
+    writer.write(header)
     frame, total, sequence = reader.up_to(key.frame_length), 0, 1
     while following := reader.up_to(key.frame_length) if len(frame) == key.frame_length else b"":
         iv, aad = regular_frame(message_id, sequence, key.frame_length)
         if sequence > MAX_FRAMES:
             raise ValueError("the plaintext needs more frames than can be numbered; choose a larger frame_length")
-        write(sink, iv[8:] + iv)
-        write(sink, aes.encrypt(iv, frame, aad))
+        writer.write(iv[8:] + iv)
+        writer.write(aes.encrypt(iv, frame, aad))
         total, sequence, frame = total + len(frame), sequence + 1, following
-    write(sink, b"".join(final_frame(aes, message_id, sequence, memoryview(frame))))
+    writer.write(b"".join(final_frame(aes, message_id, sequence, memoryview(frame))))
     return total + len(frame)
 
 
@@ -89,8 +88,8 @@ def read_header(reader: Reader, *, max_encrypted_data_keys: int) -> bytes:
     return b"".join(parts)
 
 
-def open_stream(reader: Reader, sink: Sink, header: Header, data_key: bytes) -> int:
-    """Write the plaintext of the message whose `header` was read to `sink`, frame by frame; return its length.
+def open_stream(reader: Reader, writer: Writer, header: Header, data_key: bytes) -> int:
+    """Write the plaintext of the message whose `header` was read, frame by frame; return its length.
 
     The final frame is held back until nothing follows the message.
 
@@ -107,7 +106,7 @@ def open_stream(reader: Reader, sink: Sink, header: Header, data_key: bytes) -> 
         final, plaintext = _next_frame(reader, header, aes, sequence)
         if final and reader.up_to(1):
             raise MessageError(step=Step.TRAILING)
-        write(sink, plaintext)
+        writer.write(plaintext)
         total += len(plaintext)
         if final:
             return total
@@ -139,8 +138,9 @@ def _field(reader: Reader) -> tuple[bytes, bytes]:
 
 def _refuse(start: bytes) -> None:
     """Raise what fits to a message that begins with `start`."""
-    suite = SUITES.get(int.from_bytes(start[1:3] if start[:1] == b"\x02" else start[2:4], "big"))
-    if suite is not None and start[:2] in {b"\x01\x80", b"\x02" + start[1:2]}:
+    version = {b"\x02": 2, b"\x01\x80": 1}.get(start[: 1 if start[:1] == b"\x02" else 2])
+    suite = SUITES.get(int.from_bytes(start[1:3] if version == 2 else start[2:4], "big"))  # noqa: PLR2004 - the format's
+    if suite is not None and suite.version == version and suite.kdf is not None:
         raise NotStreamableError
     if len(start) <= len(_START) and _START.startswith(start):
         raise TruncatedStreamError
@@ -152,6 +152,8 @@ class Reader:
     """Reads pieces of a wanted length from a source that may give less at a time."""
 
     def __init__(self, source: Source) -> None:
+        if not callable(getattr(source, "read", None)):
+            raise TypeError(f"a source has a method `read`; {type(source).__name__} has none")
         self._read: Callable[[int], bytes | None] = source.read
 
     def up_to(self, size: int) -> bytes:
@@ -159,21 +161,15 @@ class Reader:
 
         Raises:
             BlockingIOError: the source has nothing now and does not wait.
-            TypeError: it gives what is not bytes.
+            TypeError, ValueError: it gives what is not bytes, or more of them than it was asked for.
         """
-        pieces: list[bytes] = []
-        missing = size
-        while missing:
-            piece = self._read(missing)
-            if piece is None:
-                raise BlockingIOError("the source has nothing now; streams need a source that waits")
-            if not isinstance(piece, bytes | bytearray | memoryview):
-                raise TypeError(f"the source must give bytes, not {type(piece).__name__}: open files in binary mode")
-            if not piece:
-                break
-            pieces.append(bytes(piece))
-            missing -= len(piece)
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        piece = self._piece(size)
+        if len(piece) == size or not piece:
+            return piece
+        gathered = bytearray(piece)  # and not a list of pieces, which may be a byte each
+        while len(gathered) < size and (piece := self._piece(size - len(gathered))):
+            gathered += piece
+        return bytes(gathered)
 
     def exactly(self, size: int) -> bytes:
         """Return the next `size` bytes.
@@ -186,18 +182,37 @@ class Reader:
             raise TruncatedStreamError
         return piece
 
+    def _piece(self, size: int) -> bytes:
+        piece = self._read(size) if size else b""
+        if piece is None:
+            raise BlockingIOError("the source has nothing now; streams need a source that waits")
+        if not isinstance(piece, bytes | bytearray | memoryview):
+            raise TypeError(f"the source must give bytes, not {type(piece).__name__}: open files in binary mode")
+        piece = bytes(piece)
+        if len(piece) > size:  # a frame of it would be longer than any reader takes
+            raise ValueError(f"the source was asked for {size} bytes and gave {len(piece)}")
+        return piece
 
-def write(sink: Sink, piece: bytes) -> None:
-    """Write all of `piece`, however little the sink takes at a time.
 
-    Raises:
-        BlockingIOError: the sink takes nothing now and does not wait.
-    """
-    rest = memoryview(piece)
-    while rest:
-        taken = sink.write(rest)
-        if taken is None:  # file-likes that answer nothing have taken everything
-            return
-        if not taken:
-            raise BlockingIOError("the sink takes nothing now; streams need a sink that waits")
-        rest = rest[taken:]
+class Writer:
+    """Writes whole pieces to a sink that may take less at a time."""
+
+    def __init__(self, sink: Sink) -> None:
+        if not callable(getattr(sink, "write", None)):
+            raise TypeError(f"a sink has a method `write`; {type(sink).__name__} has none")
+        self._write: Callable[[memoryview], int | None] = sink.write
+
+    def write(self, piece: bytes) -> None:
+        """Write all of `piece`.
+
+        Raises:
+            BlockingIOError: the sink takes nothing now and does not wait.
+        """
+        rest = memoryview(piece)
+        while rest:
+            taken = self._write(rest)
+            if taken is None:  # file-likes that answer nothing have taken everything
+                return
+            if taken <= 0:
+                raise BlockingIOError("the sink takes nothing now; streams need a sink that waits")
+            rest = rest[taken:]

@@ -21,6 +21,8 @@ _ROLE = re.compile(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]{1,512}")
 _PURPOSE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 _MAX_STALE_SECONDS = 900.0
+MAX_FRAME_LENGTH = 2**24
+"""Of what the core seals, and of the streams that it opens: each frame is held in memory, and in its reader's."""
 
 _POSITIVE_SECONDS = (
     "data_key_ttl_seconds",
@@ -86,7 +88,7 @@ class CoreConfig:
     max_encrypted_data_keys: int = 3
     """A message with more wrapped keys is refused unread."""
     frame_length: int = 65_536
-    """Plaintext bytes in a frame of a sealed message; a multiple of 128 is what every SDK can write too."""
+    """Plaintext bytes in a frame of a sealed message, at most 16 MiB; a multiple of 128 is what every SDK can write."""
     hedging: bool = False
     """True: when a region is late, another is asked the same beside it, in at most one of twenty calls."""
     failover_on_access_denied: bool = False
@@ -203,6 +205,12 @@ class CoreConfig:
         for purpose in self.keys:
             if not _PURPOSE.fullmatch(purpose):
                 raise ConfigurationError(f"a purpose is 1 to 64 of a-z, 0-9, _ and -, not {purpose!r}")
+        for name, values in (
+            ("alias", [key.alias for key in self.keys.values()]),
+            ("key_id", [key.key_id for key in self.keys.values() if key.key_id is not None]),
+        ):
+            if len(set(values)) != len(values):
+                raise ConfigurationError(f"two purposes have the same {name}: each needs a key of its own")
 
     def _check_numbers(self) -> None:
         if self.edk_arn not in get_args(Literal["response", "primary"]):
@@ -219,7 +227,7 @@ class CoreConfig:
             ("circuit_breaker_threshold", 1, 100),
             ("max_retries", 0, 20),
             ("max_encrypted_data_keys", 1, 65_535),
-            ("frame_length", 1, 2**31 - 1),
+            ("frame_length", 1, MAX_FRAME_LENGTH),
         ):
             if not low <= getattr(self, name) <= high:
                 raise ConfigurationError(f"{name} must be {low} to {high}, not {getattr(self, name)}")

@@ -18,13 +18,14 @@ PUBLIC_KEY = "aws-crypto-public-key"
 """Where a signed message keeps its verification key."""
 
 MAX_BYTES = 0xFFFF
+_MAX_KNOWN_BYTES = 8192  # what is longer is serialised each time: the table stays small
 
 
 def checked(context: Mapping[str, str]) -> dict[str, str]:
     """Return a copy of the caller's own `context`.
 
     Raises:
-        ContextError: it is empty, names a reserved key, or holds what is not a string of valid Unicode.
+        ContextError: it is empty, names a reserved key, holds what is not a string of valid Unicode, or is too long.
     """
     if not isinstance(context, Mapping) or not context:
         raise ContextError("the context must be a mapping with at least one pair")
@@ -35,7 +36,9 @@ def checked(context: Mapping[str, str]) -> dict[str, str]:
             raise ContextError("a context key must not be empty")
         if key.startswith(RESERVED_PREFIX):
             raise ContextError(f"context keys that begin with {RESERVED_PREFIX} belong to the format")
-    return dict(context)
+    copied = dict(context)
+    serialised(copied)  # what cannot be written is refused here, and not by KMS
+    return copied
 
 
 def serialised(context: Mapping[str, str]) -> bytes:
@@ -51,8 +54,8 @@ def serialised(context: Mapping[str, str]) -> bytes:
         parts = [struct.pack(">H", len(pairs))]
         for pair in pairs:
             parts += [part for text in pair for part in (struct.pack(">H", len(text)), text)]
-    except (UnicodeEncodeError, struct.error) as e:
-        raise ContextError("the context cannot be written: not valid Unicode, or too long") from e
+    except (AttributeError, UnicodeEncodeError, struct.error) as e:
+        raise ContextError("the context cannot be written: not strings of valid Unicode, or too long") from e
     whole = b"".join(parts)
     if len(whole) > MAX_BYTES:
         raise ContextError(f"the context takes {len(whole)} bytes; at most {MAX_BYTES} can be written")
@@ -73,11 +76,14 @@ class Canonical:
             ContextError: as `checked` and `serialised`.
         """
         try:
-            pairs = frozenset(context.items())
-            return self._known[pairs]
-        except (KeyError, TypeError, AttributeError):  # not seen before, or no context at all
-            wanted = checked(context)
+            if type(context) is dict:
+                return self._known[frozenset(context.items())]
+        except (KeyError, TypeError):  # not seen before, or not of strings
+            pass
+        wanted = checked(context)
         written = serialised(wanted)
+        if len(written) > _MAX_KNOWN_BYTES:
+            return written
         if len(self._known) >= self._entries:
             self._known.clear()
         self._known[frozenset(wanted.items())] = written

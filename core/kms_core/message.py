@@ -67,7 +67,7 @@ def encrypted_data_keys(message: bytes) -> tuple[EncryptedDataKey, ...]:
     Raises:
         MessageError: not a message.
     """
-    return parse_header(message).encrypted_data_keys
+    return parse_header(bytes(memoryview(message))).encrypted_data_keys
 
 
 def parse_header(message: bytes, *, max_encrypted_data_keys: int | None = None) -> Header:

@@ -25,6 +25,9 @@ TRUNCATED = "Truncated"
 """The answer cannot be read, or lacks a field."""
 WRONG_ANSWER = "WrongAnswer"
 """The answer is complete, and not to what was asked: another key's, or a data key of another length."""
+WRONG_LENGTH = "WrongLength"
+"""A wrapped key opened to a data key of another length than the message's suite has. What the suite is stands in a
+header that nobody has authenticated yet, so this may be the message's doing as well as the region's (ADR 0010)."""
 SATURATED = "Saturated"
 """Nothing was sent: every worker for the region is busy. Our own limit, which says nothing of the region."""
 HEDGE_LOST = "HedgeLost"
@@ -84,6 +87,7 @@ _STALE_CREDENTIALS = ErrorClass(family=Family.DENIED, in_place_seconds=0.0)
 _KEY_STATE = ErrorClass(family=Family.DENIED, fails_over=FailOver.UNLESS_STRICT, quarantines_key=True)
 _NO_ALIAS = ErrorClass(family=Family.DENIED, fails_over=FailOver.YES)
 _BAD_MESSAGE = ErrorClass(family=Family.MESSAGE)
+_DOUBTFUL_MESSAGE = ErrorClass(family=Family.MESSAGE, fails_over=FailOver.YES)
 
 TABLE: dict[str, ErrorClass] = {
     CONNECT_TIMEOUT: _SILENT,
@@ -95,6 +99,7 @@ TABLE: dict[str, ErrorClass] = {
     TLS_ERROR: _SILENT,
     TRUNCATED: _UNUSABLE,
     WRONG_ANSWER: _UNUSABLE,
+    WRONG_LENGTH: _DOUBTFUL_MESSAGE,
     SATURATED: _BUSY,
     HEDGE_LOST: _SILENT,
     UNCLASSIFIED: _SILENT,

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from kms_core._open import check_signature_key, open_message
 from kms_core._seal import seal, sealing_key
-from kms_core._stream import Reader, Sink, Source, open_stream, read_header
+from kms_core._stream import Reader, Sink, Source, Writer, open_stream, read_header
 from kms_core.context import serialised
 from kms_core.errors import MessageError, Step
 from kms_core.message import EncryptedDataKey, Header, parse_header
@@ -43,7 +43,8 @@ def decode(
     Args:
         message: the whole message and nothing after it.
         unwrap: gets the header, not yet authenticated, and the context with the reproduced pairs.
-        reproduced: pairs that the caller knows; they must not contradict the message's.
+        reproduced: pairs that the caller knows; they must not contradict the message's. One that the message has not
+            is part of what `unwrap` gets, as the specification has it for keyrings; nothing else checks it.
         required_keys: which of the pairs the header's tag covers though the header does not hold them.
         suites: ids of the suites to accept.
         max_encrypted_data_keys: more wrapped keys than this are refused; None: any number.
@@ -51,6 +52,7 @@ def decode(
     Raises:
         MessageError: refused; its `step` says where. What `unwrap` raises passes through.
     """
+    message = bytes(memoryview(message))
     header = parse_header(message, max_encrypted_data_keys=max_encrypted_data_keys)
     if header.suite.id not in suites:
         raise MessageError(step=Step.SUITE)
@@ -103,7 +105,7 @@ def decode_stream(
     sink: Sink,
     unwrap: Callable[[Header, Mapping[str, str]], bytes],
     *,
-    max_encrypted_data_keys: int = 65_535,
+    max_encrypted_data_keys: int = 64,
 ) -> Header:
     """Open the message that `source` gives into `sink`, frame by frame, as `Core.decrypt_stream` does.
 
@@ -114,5 +116,5 @@ def decode_stream(
     raw = read_header(reader, max_encrypted_data_keys=max_encrypted_data_keys)
     header = parse_header(raw, max_encrypted_data_keys=max_encrypted_data_keys)
     check_signature_key(header)
-    open_stream(reader, sink, header, unwrap(header, header.context))
+    open_stream(reader, Writer(sink), header, unwrap(header, header.context))
     return header
