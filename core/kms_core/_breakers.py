@@ -66,13 +66,21 @@ class Breakers:
     def soonest(self, regions: Iterable[str]) -> str:
         """Return which of `regions` may be asked soonest; the first of equals. There must be one."""
         with self._lock:
-            states, over = dict(self._states), dict(self._forced)
-        return min(regions, key=lambda region: _forced.due(states[region], over.get(region)))
+            due = {region: _forced.due(state, self._in_force(region)) for region, state in self._states.items()}
+        return min(regions, key=due.__getitem__)
 
     def closed(self, region: str) -> bool:
         """Return whether the breaker of `region` lets every call in."""
         with self._lock:
-            return _forced.state_of(self._states[region], self._forced.get(region)) == "closed"
+            return _forced.state_of(self._states[region], self._in_force(region)) == "closed"
+
+    def admits(self, region: str) -> bool:
+        """Return whether a call would be let in now; takes no permit."""
+        with self._lock:
+            over = self._in_force(region)
+            if over is not None:
+                return over.state == "closed"
+            return pure.admit(self._states[region], self._policy, now=self._clock.monotonic())[0] is not None
 
     def force(self, region: str, state: ForcedState, seconds: float, reason: str) -> None:
         """Hold the breaker of `region` open or closed for `seconds`; what was forced before is over.
@@ -126,11 +134,19 @@ class Breakers:
         over = self._forced.get(region)
         if over is None or self._clock.monotonic() < over.until:
             return over
-        self._put(region, None, "expired")
+        self._put(region, None, "expired", only=over)
         return None
 
-    def _put(self, region: str, over: Forced | None, cause: BreakerCause) -> None:
+    def _in_force(self, region: str) -> Forced | None:
+        """As `_over`, for who holds the lock: what is over stays, for somebody else to take away."""
+        over = self._forced.get(region)
+        return over if over is not None and self._clock.monotonic() < over.until else None
+
+    def _put(self, region: str, over: Forced | None, cause: BreakerCause, *, only: Forced | None = None) -> None:
+        """Replace what is forced on `region`; where `only` is given, nothing else than that."""
         with self._lock:
+            if only is not None and self._forced.get(region) is not only:
+                return  # somebody has forced it anew
             state, before = self._states[region], self._forced.pop(region, None)
             if over is not None:
                 self._forced[region] = over

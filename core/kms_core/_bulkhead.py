@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
+from kms_core._deadline import Deadline
 from kms_core.clock import Clock
 from kms_core.errors import ClosedError
 
@@ -18,16 +19,19 @@ T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 WORKERS = 16
-_CLOSE_SECONDS = 0.2
+CLOSE_SECONDS = 0.2
+"""How long `close` waits for threads that still make a call."""
 
 
 class GivenUpError(Exception):
     """The attempt did not end within its time."""
 
-    def __init__(self, *, started: bool) -> None:
+    def __init__(self, *, started: bool, run_seconds: float = 0.0) -> None:
         super().__init__()
         self.started = started
         """False: it waited for a worker all the time, so nothing was sent."""
+        self.run_seconds = run_seconds
+        """How long a worker has been at it."""
 
 
 class Pending(Protocol[T_co]):
@@ -36,6 +40,15 @@ class Pending(Protocol[T_co]):
     @property
     def seconds(self) -> float:
         """How long the attempt took, its wait for a worker included; known once it has ended."""
+        ...
+
+    @property
+    def run_seconds(self) -> float:
+        """How long a worker was at it: what it says of the region. Known once it has ended."""
+        ...
+
+    def cancel(self) -> bool:
+        """Have it never begin, and return whether that was still possible."""
         ...
 
     def ready(self, seconds: float) -> bool:
@@ -63,7 +76,11 @@ class Lane(Protocol):
         ...
 
     def close(self) -> None:
-        """Begin nothing more, and let go of the threads."""
+        """Begin nothing more, and refuse what has not begun."""
+        ...
+
+    def join(self, seconds: float) -> None:
+        """Wait for the threads to end, at most so long; those that still hang are let go of."""
         ...
 
 
@@ -80,8 +97,8 @@ class Ticket(Generic[T]):
         self._after: list[Callable[[], None]] = []
         self._value: T | None = None
         self._error: BaseException | None = None
-        self._submitted_at = clock.monotonic()
-        self.seconds = 0.0
+        self._submitted_at = self._started_at = clock.monotonic()
+        self.seconds = self.run_seconds = 0.0
 
     def run(self) -> None:
         """Make the call, unless it was given up before."""
@@ -89,12 +106,22 @@ class Ticket(Generic[T]):
             if self._cancelled:
                 return
             self._started = True
+            self._started_at = self._clock.monotonic()
         try:
             self._value = self._call()
         except BaseException as e:  # noqa: BLE001 - handed to who waits, in `result`; a worker survives its calls
             self._error = e
-        self.seconds = self._clock.monotonic() - self._submitted_at
+        now = self._clock.monotonic()
+        self.seconds, self.run_seconds = now - self._submitted_at, now - self._started_at
         self._end()
+
+    def cancel(self) -> bool:
+        """Have the call never be made, and return whether that was still possible."""
+        with self._lock:
+            if self._started or self._done.is_set():
+                return False
+            self._cancelled = True
+        return True
 
     def refuse(self, error: BaseException) -> None:
         """End a call that was never made with `error`."""
@@ -133,7 +160,8 @@ class Ticket(Generic[T]):
     def _give_up(self) -> NoReturn:
         with self._lock:
             self._cancelled = True
-            raise GivenUpError(started=self._started)
+            run_seconds = self._clock.monotonic() - self._started_at if self._started else 0.0
+            raise GivenUpError(started=self._started, run_seconds=run_seconds)
 
     def _outcome(self) -> T:
         if self._error is not None:
@@ -160,6 +188,8 @@ class Bulkhead:
     def submit(self, call: Callable[[], T]) -> Ticket[T]:
         """Queue `call`, and start a thread when none is idle and there may be one more.
 
+        Where no thread can be had at all, it ends as one that no worker had time for.
+
         Raises:
             ClosedError: the core was closed.
         """
@@ -168,8 +198,10 @@ class Bulkhead:
             if self._closed:
                 raise ClosedError("the core is closed")
             self._queue.append(ticket)
-            if len(self._queue) > self._idle and len(self._threads) < self._workers:
-                self._start_worker()
+            wanted = len(self._queue) > self._idle and len(self._threads) < self._workers
+            if wanted and not self._start_worker() and not self._threads:
+                self._queue.remove(ticket)
+                ticket.refuse(GivenUpError(started=False))
             self._changed.notify()
         return ticket
 
@@ -180,14 +212,24 @@ class Bulkhead:
             while self._queue:
                 self._queue.popleft().refuse(ClosedError("the core was closed"))
             self._changed.notify_all()
-        for thread in self._threads:
-            thread.join(_CLOSE_SECONDS)
 
-    def _start_worker(self) -> None:
+    def join(self, seconds: float) -> None:
+        """Wait for the threads to end, at most `seconds` for all of them together."""
+        deadline = Deadline(self._clock, seconds)
+        for thread in self._threads:
+            if thread is not threading.current_thread():  # an observer may close the core from one of them
+                thread.join(deadline.left())
+
+    def _start_worker(self) -> bool:
+        """Start one more thread, and return whether the operating system gave one."""
         name = f"kms-core-{self._name}-{len(self._threads)}"
         thread = threading.Thread(target=self._work, name=name, daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # "can't start new thread": those that live go on, and the next call tries again
+            return False
         self._threads.append(thread)
-        thread.start()
+        return True
 
     def _work(self) -> None:
         while (ticket := self._next()) is not None:

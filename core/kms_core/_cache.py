@@ -48,6 +48,7 @@ class _Entry(Generic[V]):
         "expires_at",
         "made_at",
         "refresh_at",
+        "refresh_due",
         "refresh_uses",
         "revoked",
         "size",
@@ -64,6 +65,8 @@ class _Entry(Generic[V]):
         """Makes a successor; None: none is wanted."""
         self.refresh_at = _NEVER
         self.refresh_uses = _NEVER
+        self.refresh_due = False
+        """Somebody was told to fetch a successor."""
         self.successor: _Entry[V] | None = None
         self.revoked = False
         self.uses = 0
@@ -95,6 +98,7 @@ class DataKeyCache(Generic[K, V]):
         self._rng = rng or random.SystemRandom()
         self._lock = threading.Lock()
         self._entries: collections.OrderedDict[K, _Entry[V]] = collections.OrderedDict()
+        self._closed = False
         self._flights: SingleFlight[K] = SingleFlight(clock)
 
     def reserve(self, key: K, size: int = 0) -> V | None:
@@ -110,6 +114,7 @@ class DataKeyCache(Generic[K, V]):
             due = now >= entry.refresh_at or entry.uses >= entry.refresh_uses
             if due:
                 entry.refresh_at = entry.refresh_uses = _NEVER
+                entry.refresh_due = True
         if due and self._refresh is not None:
             self._refresh(key)
         return entry.value
@@ -148,34 +153,66 @@ class DataKeyCache(Generic[K, V]):
                 return value
         return mine[0]
 
-    def fetch_next(self, key: K, deadline: Deadline) -> None:
+    def fetch_next(self, key: K, deadline: Deadline) -> bool:
         """Fetch the value that follows the present one under `key`; who needs it before it is there waits for it.
+
+        Only where `reserve` has asked for it. Returns whether it was fetched.
 
         Raises:
             KmsCoreError: the fetch failed; it is tried again a little later, when the entry is used.
         """
         entry = self._entries.get(key)
-        if entry is None or entry.again is None or entry.successor is not None:
-            return
-        make = entry.again
+        if entry is None or entry.again is None or not entry.refresh_due or self._has_long(entry.successor):
+            return False
+        make, fetched = entry.again, []
 
         def fetch_and_keep() -> None:
-            if self._entries.get(key) is entry and entry.successor is None:  # else somebody's miss was quicker
-                entry.successor = self._made(make(deadline), make)
+            if self._entries.get(key) is not entry:  # somebody's miss was quicker
+                return
+            made = self._made(make(deadline), make)
+            fetched.append(made)
+            self._follow(key, entry, made)
 
         try:
             self._flights.join(key, fetch_and_keep, deadline)
         except BaseException:
-            entry.refresh_at = self._clock.monotonic() + self._limits.ttl_seconds * _REFRESH_JITTER
+            self._later(entry)
             raise
+        return bool(fetched)
+
+    def not_now(self, key: K) -> None:
+        """Put off the refresh that `reserve` has asked for."""
+        if (entry := self._entries.get(key)) is not None:
+            self._later(entry)
+
+    def _later(self, entry: _Entry[V]) -> None:
+        entry.refresh_due = False
+        entry.refresh_at = self._clock.monotonic() + self._limits.ttl_seconds * _REFRESH_JITTER
+
+    def _follow(self, key: K, entry: _Entry[V], made: _Entry[V]) -> None:
+        """Have `made` follow `entry`, or take its place when its time ended while `made` was fetched."""
+        with self._lock:
+            if self._closed:
+                return
+            if self._entries.get(key) is entry:
+                entry.successor = made
+            else:
+                self._entries.setdefault(key, made)
+                self._trim()
+
+    def _has_long(self, entry: _Entry[V] | None) -> bool:
+        return entry is not None and entry.expires_at - self._clock.monotonic() >= self._limits.ttl_seconds / 2
 
     def offer(self, key: K, value: V) -> None:
         """Keep a value that nobody waited for as what follows the present one under `key`, or as the first."""
         with self._lock:
             entry = self._entries.get(key)
             made = self._made(value, entry.again if entry is not None else None)
+            if self._closed:
+                return
             if entry is None:
                 self._entries[key] = made
+                self._trim()
             elif entry.successor is None:
                 entry.successor = made
 
@@ -200,16 +237,19 @@ class DataKeyCache(Generic[K, V]):
         now = self._clock.monotonic()
         with self._lock:
             for key in [key for key in self._entries if matches(key)]:
-                self._entries[key].revoked = True
-                if now >= self._entries[key].expires_at:
+                entry: _Entry[V] | None = self._entries[key]
+                if entry is not None and now >= entry.expires_at:
                     del self._entries[key]
+                while entry is not None:
+                    entry.revoked, entry = True, entry.successor
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    def clear(self) -> None:
-        """Forget everything."""
+    def close(self) -> None:
+        """Forget everything, and keep nothing any more."""
         with self._lock:
+            self._closed = True
             self._entries.clear()
 
     def _made(self, value: V, again: Callable[[Deadline], V] | None) -> _Entry[V]:
@@ -223,13 +263,18 @@ class DataKeyCache(Generic[K, V]):
 
     def _keep(self, key: K, entry: _Entry[V]) -> None:
         with self._lock:
+            if self._closed:
+                return
             before = self._entries.get(key)
             if before is not None and not before.uses:
                 entry.successor = before  # an offer came first
             self._entries[key] = entry
             self._entries.move_to_end(key)
-            while len(self._entries) > self._limits.entries:
-                self._entries.popitem(last=False)
+            self._trim()
+
+    def _trim(self) -> None:
+        while len(self._entries) > self._limits.entries:
+            self._entries.popitem(last=False)
 
     def _usable(self, key: K, size: int, now: float) -> _Entry[V] | None:
         """Return the entry to use, its successor when its own limits are reached; forget what is of no more use."""

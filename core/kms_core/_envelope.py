@@ -47,6 +47,7 @@ class Envelope:
         self._clock = clock
         self._emit = emit
         self._deadline_seconds = config.deadline_seconds
+        self._max_attempts = config.max_retries + 1
         self._max_encrypted_data_keys = config.max_encrypted_data_keys
         self._accepted = suites.COMMITTED | (suites.DERIVED if config.accept_legacy_suites else frozenset())
         ttl_seconds = config.data_key_ttl_seconds
@@ -61,6 +62,7 @@ class Envelope:
         self._opening: DataKeyCache[OpeningEntry, bytes] = DataKeyCache(
             opening, clock, refresh=lambda entry: supply.refresh(self._opening, entry, "decrypt")
         )
+        supply.serve(self._sealing, self._opening)
 
     def seal(self, plaintext: bytes, *, purpose: str, context: Mapping[str, str], region: str | None = None) -> bytes:
         """Return the message that holds `plaintext`.
@@ -101,7 +103,7 @@ class Envelope:
             ConfigurationError: no such purpose is configured.
             KmsUnavailableError, KmsDeniedError: no region could open it.
         """
-        deadline = Deadline(self._clock, self._deadline_seconds)
+        deadline = Deadline(self._clock, self._deadline_seconds, attempts=self._max_attempts)
         key = self._keyring.get(purpose, deadline, region=region)
         candidates = [wrapped for wrapped in header.encrypted_data_keys if key.wraps(wrapped)]
         if not candidates:
@@ -137,8 +139,8 @@ class Envelope:
     def forget(self) -> None:
         """Drop all data keys, and fetch none ahead any more."""
         self._supply.close()
-        self._sealing.clear()
-        self._opening.clear()
+        self._sealing.close()
+        self._opening.close()
         self._recognised.clear()
 
     def expected_header(self, message: bytes, wanted: Mapping[str, str]) -> Header:
@@ -172,7 +174,8 @@ class Envelope:
         if found is not None:
             return found
         make = functools.partial(self._new_sealing_key, purpose, contexts.checked(context), region=None)
-        return self._supply.fetch(self._sealing, entry, make, operation="encrypt", size=size)
+        deadline = Deadline(self._clock, self._deadline_seconds)
+        return self._supply.fetch(self._sealing, entry, make, deadline, operation="encrypt", size=size)
 
     def fresh_sealing_key(self, purpose: str, context: Mapping[str, str]) -> SealingKey:
         """Return a data key that nobody else uses, from whichever region makes it.
@@ -200,12 +203,16 @@ class Envelope:
         deadline: Deadline,
         region: str | None,
     ) -> bytes:
-        """Return the data key that the first good one of `candidates` wraps; the last one's refusal is final."""
+        """Return the data key that the first good one of `candidates` wraps; the last one's refusal is final.
+
+        They share one deadline and the requests of one call.
+        """
         for wrapped in candidates[:-1]:
             try:
                 return self._opened(wrapped, key, header, deadline, region)
             except MessageError:
-                continue
+                if deadline.attempts == 0:
+                    raise
         return self._opened(candidates[-1], key, header, deadline, region)
 
     def _opened(
@@ -219,7 +226,9 @@ class Envelope:
         entry = _entry(key.purpose, header, wrapped)
         found = self._opening.reserve(entry)
         self._tell(key.purpose, "decrypt", hit=found is not None)
-        return found if found is not None else self._supply.fetch(self._opening, entry, unwrap, operation="decrypt")
+        if found is not None:
+            return found
+        return self._supply.fetch(self._opening, entry, unwrap, deadline, operation="decrypt")
 
     def _unwrapped(
         self,

@@ -6,6 +6,7 @@ import random
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from kms_core import _route
 from kms_core._breakers import Breakers
@@ -17,7 +18,7 @@ from kms_core._order import Order
 from kms_core._quarantine import Quarantine
 from kms_core._regions import A, AttemptFailedError, Regions, Request
 from kms_core._route import Failed, Move, Plan
-from kms_core.breaker import Admission
+from kms_core.breaker import Admission, Outcome
 from kms_core.clock import Clock
 from kms_core.errors import (
     AttemptFailure,
@@ -41,6 +42,20 @@ class Settings:
     max_attempts: int
     failover_on_access_denied: bool = False
     """Whether a region that denies access is taken for one with a wrong key policy, and the next one asked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Step:
+    """One attempt that is about to be made."""
+
+    region: str
+    admission: Admission
+    pause_seconds: float
+    exact_pause: bool
+
+
+def _step(move: Move, region: str, admission: Admission) -> _Step:
+    return _Step(region=region, admission=admission, pause_seconds=move.pause_seconds, exact_pause=move.exact_pause)
 
 
 class Failover:
@@ -89,51 +104,90 @@ class Failover:
             ClosedError: the core was closed meanwhile.
         """
         order = self._order.of(order)
-        plan = Plan(order=order, max_attempts=self._settings.max_attempts, strict=strict, pinned=pinned)
+        counted = deadline if request.operation != DESCRIBE_KEY else None
+        limit = self._settings.max_attempts
+        if counted is not None and counted.attempts is not None:
+            limit = min(limit, counted.attempts)
+        plan = Plan(order=order, max_attempts=limit, strict=strict, pinned=pinned)
         failures: list[AttemptFailure] = []
         failed: list[Failed] = []
         cause: AttemptFailedError | None = None
-        while (move := self._next(plan, failed)) is not None:
-            self._pause(move, deadline)
-            if not deadline.left():
+        while (step := self._next(plan, failed, request)) is not None:
+            if not self._in_time(step, deadline):
                 break
-            region, admission = self._choose(move, plan, request)
-            self._tell(region, failed, plan, request)
+            self._tell(step.region, failed, plan, request)
             try:
-                won = self._attempt(request, region, admission, deadline, plan, alone=bool(failed))
+                won = self._attempt(request, step.region, step.admission, deadline, plan, alone=bool(failed))
             except AttemptFailedError as e:
                 cause = e
                 for one in (*e.before, e):
                     failures.append(one.failure)
                     failed.append(self._failed(one))
                     self._quarantine_if_asked(one, plan, request)
+                    if counted is not None and counted.attempts is not None:
+                        counted.attempts -= 1
             else:
                 self._budgets.succeeded(won.region)
+                for one in won.beside:
+                    self._quarantine_if_asked(one, plan, request)
                 return won.answer
+        if self._closing.is_set():
+            raise ClosedError("the core was closed") from cause
         raise _ended(request, failed, failures) from cause
 
-    def _next(self, plan: Plan, failed: Sequence[Failed]) -> Move | None:
-        """Return where to go next, paid for: a region asked again costs a retry, a throttled call's hop a spill."""
-        if not failed:
-            self._budgets.called(plan.order[0])
-            return _route.next_move(plan, failed)
-        for _ in range(len(plan.order) + 2):  # each turn pays, or takes away what cannot be paid
-            move = _route.next_move(plan, failed)
-            if move is None or (unpaid := self._unpaid(plan, move, failed)) is None:
-                return move
-            plan = unpaid
+    def _next(self, plan: Plan, failed: Sequence[Failed], request: Request[Any]) -> _Step | None:
+        """Return where to go next, let in and paid for; None when the call has failed."""
+        while (move := _route.next_move(plan, failed)) is not None:
+            step = self._let_in(move, plan, failed, request)
+            if step is None or (unpaid := self._unpaid(plan, step.region, failed)) is None:
+                return step
+            self._give_back(step)
+            plan = unpaid  # without what cannot be paid for, so this ends
         return None
 
-    def _unpaid(self, plan: Plan, move: Move, failed: Sequence[Failed]) -> Plan | None:
-        """Pay for `move`, and return None; when that is not possible, the plan without what cannot be paid."""
-        last, region = failed[-1], move.regions[0]
-        throttled = last.error.fails_over is FailOver.ONCE
+    def _unpaid(self, plan: Plan, region: str, failed: Sequence[Failed]) -> Plan | None:
+        """Pay for asking `region` next, and return None; when that is not possible, the plan without it.
+
+        A region that is asked again costs a retry, a throttled call's hop a spill; the first hop elsewhere is free.
+        """
+        if not failed:
+            self._budgets.called(region)
+            return None
         if any(attempt.region == region for attempt in failed):
-            paid = self._budgets.retry(region, throttled=throttled)
+            paid = self._budgets.retry(region, throttled=_route.throttled(failed))
             return None if paid else replace(plan, spent=plan.spent | {region})
-        if _route.spills(failed, region) and not self._budgets.spill(last.region):
+        if _route.throttled(failed) and not self._budgets.spill(failed[-1].region):
             return replace(plan, spills=False)
         return None
+
+    def _let_in(self, move: Move, plan: Plan, failed: Sequence[Failed], request: Request[Any]) -> _Step | None:
+        """Return the first region of `move` whose breaker lets the call in; else a way back, else the last door.
+
+        A door is the last one when every breaker is open: a region that was tried and is still closed comes before it.
+        A throttled call goes through no last door: where it cannot spill it ends.
+        """
+        if plan.pinned or move.in_place:
+            return _step(move, move.regions[0], self._breakers.admit_anyway(move.regions[0]))
+        well = move.regions if plan.strict else self._quarantine.without(move.regions, request.purpose)
+        regions = well or move.regions
+        if (found := self._first_admitted(move, regions)) is not None or _route.throttled(failed):
+            return found
+        if failed and (back := _route.come_back(plan, failed)) is not None:
+            closed = [region for region in back.regions if self._breakers.closed(region)]
+            if (found := self._first_admitted(back, closed)) is not None:
+                return found
+        region = self._breakers.soonest(regions)
+        return _step(move, region, self._breakers.admit_last(region))
+
+    def _first_admitted(self, move: Move, regions: Sequence[str]) -> _Step | None:
+        for region in regions:
+            if (admission := self._breakers.admit(region)) is not None:
+                return _step(move, region, admission)
+        return None
+
+    def _give_back(self, step: _Step) -> None:
+        """Let go of a leave that is not used: it may be a probe's."""
+        self._breakers.report(step.region, step.admission, Outcome.UNKNOWN)
 
     def _judged(self, error: AttemptFailedError) -> ErrorClass:
         if self._settings.failover_on_access_denied and error.failure.error_code == "AccessDeniedException":
@@ -143,15 +197,22 @@ class Failover:
     def _attempt(
         self, request: Request[A], region: str, admission: Admission, deadline: Deadline, plan: Plan, *, alone: bool
     ) -> Won[A]:
-        """Make one attempt; with a hedge beside it, when those are on, unless it shall be `alone`."""
+        """Make one attempt; with a hedge beside it, when those are on, unless it shall be `alone`.
+
+        A strict key is never hedged: what one region says of its state is final, also when another is faster.
+        """
         seconds = min(self._settings.attempt_seconds, deadline.left())
         flight = self._regions.begin(request, region, admission, pinned=plan.pinned)
-        if self._hedging is None or plan.pinned or alone or plan.max_attempts == 1:
+        if self._hedging is None or plan.pinned or plan.strict or alone or plan.max_attempts == 1:
             return Won(flight.finish(seconds), region)
         self._hedging.called()
         others = [other for other in plan.order if other != region]
         well = self._quarantine.without(others, request.purpose)
-        return self._hedging.finish(request, flight, region, well, seconds)
+        return self._hedging.finish(request, flight, region, well, seconds, final=self._is_final)
+
+    def _is_final(self, error: AttemptFailedError) -> bool:
+        """Return whether no other region may be asked after `error`."""
+        return self._judged(error).fails_over is FailOver.NO
 
     def _failed(self, error: AttemptFailedError) -> Failed:
         region, wait = error.failure.region, error.retry_after_seconds
@@ -161,24 +222,21 @@ class Failover:
         if error.error.quarantines_key and not plan.strict and request.operation != DESCRIBE_KEY:
             self._quarantine.add(error.failure.region, request.purpose, error.failure.error_code)
 
-    def _pause(self, move: Move, deadline: Deadline) -> None:
-        if move.pause_seconds > 0:
-            chosen = move.pause_seconds if move.exact_pause else self._rng.uniform(0, move.pause_seconds)
+    def _in_time(self, step: _Step, deadline: Deadline) -> bool:
+        """Pause as `step` says, and return whether there is time left for it.
+
+        Raises:
+            ClosedError: the core was closed meanwhile.
+        """
+        if step.pause_seconds > 0:
+            chosen = step.pause_seconds if step.exact_pause else self._rng.uniform(0, step.pause_seconds)
             self._clock.wait(self._closing, min(chosen, deadline.left()))
         if self._closing.is_set():
             raise ClosedError("the core was closed")
-
-    def _choose(self, move: Move, plan: Plan, request: Request[A]) -> tuple[str, Admission]:
-        """Return the region to ask and the leave to ask it: the first that is let in, else the last door."""
-        if plan.pinned or move.in_place:
-            region = move.regions[0]
-            return region, self._breakers.admit_anyway(region)
-        well = self._quarantine.without(move.regions, request.purpose) if not plan.strict else move.regions
-        for region in well or move.regions:
-            if (admission := self._breakers.admit(region)) is not None:
-                return region, admission
-        region = self._breakers.soonest(well or move.regions)
-        return region, self._breakers.admit_last(region)
+        if deadline.left():
+            return True
+        self._give_back(step)
+        return False
 
     def _tell(self, region: str, failed: Sequence[Failed], plan: Plan, request: Request[A]) -> None:
         before = failed[-1].region if failed else plan.order[0]
@@ -197,6 +255,7 @@ def _ended(request: Request[A], failed: Sequence[Failed], failures: Sequence[Att
         case Family.MESSAGE:
             return MessageError(step=Step.UNWRAP, attempts=failures)
         case Family.DENIED:
-            return KmsDeniedError(text, attempts=failures)
+            denied = [f for f, one in zip(failures, failed, strict=True) if one.error.family is Family.DENIED]
+            return KmsDeniedError(text, attempts=failures, decisive=denied[-1])
         case Family.UNAVAILABLE:
             return KmsUnavailableError(text, attempts=failures)

@@ -7,7 +7,7 @@ that is always late would never be left, at double load.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic
 
@@ -37,6 +37,8 @@ class Won(Generic[A]):
 
     answer: A
     region: str
+    beside: tuple[AttemptFailedError, ...] = ()
+    """What failed while this was answered."""
 
 
 class Hedging:
@@ -54,9 +56,18 @@ class Hedging:
         self._budget = full(BURST)
 
     def finish(
-        self, request: Request[A], flight: Flight[A], region: str, others: Sequence[str], seconds: float
+        self,
+        request: Request[A],
+        flight: Flight[A],
+        region: str,
+        others: Sequence[str],
+        seconds: float,
+        *,
+        final: Callable[[AttemptFailedError], bool],
     ) -> Won[A]:
         """Return the answer of `flight`, or of a hedge to the first of `others` that is well, within `seconds`.
+
+        What `flight` failed with ends both when it is `final`: no other region may be asked then.
 
         Raises:
             AttemptFailedError: both failed, or took longer.
@@ -70,10 +81,15 @@ class Hedging:
         if admission is None:
             return Won(flight.finish(self._left(ends_at)), region)
         hedge = self._regions.begin(request, other, admission)
-        return self._race(request, (flight, region), (hedge, other), ends_at)
+        return self._race(request, (flight, region), (hedge, other), ends_at, final)
 
     def _race(
-        self, request: Request[A], first: tuple[Flight[A], str], second: tuple[Flight[A], str], ends_at: float
+        self,
+        request: Request[A],
+        first: tuple[Flight[A], str],
+        second: tuple[Flight[A], str],
+        ends_at: float,
+        final: Callable[[AttemptFailedError], bool],
     ) -> Won[A]:
         landed = threading.Event()
         first[0].then(landed.set)
@@ -83,6 +99,9 @@ class Hedging:
         try:
             answer = ahead[0].finish(self._left(ends_at))
         except AttemptFailedError as e:
+            if ahead is first and final(e):
+                second[0].leave()
+                raise
             return self._other(request, behind, first, second, e, ends_at)
         if behind is first:
             first[0].lose()
@@ -107,7 +126,7 @@ class Hedging:
             e.before = (failed,)
             raise
         self._tell(request, first[1], second[1], won=behind is second)
-        return Won(answer, behind[1])
+        return Won(answer, behind[1], beside=(failed,))
 
     def _pays(self) -> bool:
         with self._lock:

@@ -17,12 +17,15 @@ from botocore import exceptions as botocore_errors
 from botocore.config import Config
 
 from kms_core import _sts, taxonomy
+from kms_core.clock import Clock, SystemClock
 from kms_core.config import CoreConfig
 from kms_core.errors import ConfigurationError
 from kms_core.kms import DECRYPT, DESCRIBE_KEY, GENERATE_DATA_KEY, DescribedKey, GeneratedKey, KmsFailure, UnwrappedKey
 
 _DATA_KEY_BYTES = 32
 _CONNECTIONS = 32
+_RENEWAL_SECONDS = 5.0
+"""Credentials that stay bad are not looked up anew more often than this, in each region."""
 _OPERATIONS = frozenset({GENERATE_DATA_KEY, DECRYPT, DESCRIBE_KEY})
 _RETRY_AFTER = ("x-amz-retry-after", "retry-after")  # milliseconds; seconds
 
@@ -58,11 +61,15 @@ _BY_CAUSE: tuple[tuple[type[BaseException], str], ...] = (
 class Boto3Kms:
     """One region's KMS through a boto3 client, which many threads may share."""
 
-    def __init__(self, region: str, client: Any, renewed: Callable[[], Any] | None = None) -> None:
+    def __init__(
+        self, region: str, client: Any, renewed: Callable[[], Any] | None = None, clock: Clock | None = None
+    ) -> None:
         self._region = region
         self._client = client
         self._renewed = renewed
         """Makes another client, with credentials looked up anew; None: there are no others."""
+        self._clock = clock or SystemClock()
+        self._not_renewed_before = 0.0
         self._lock = threading.Lock()
 
     @property
@@ -113,15 +120,20 @@ class Boto3Kms:
     def _renew(self, stale: Any) -> None:
         """Take a client with fresh credentials for the next request: botocore refreshes by its own clock alone."""
         with self._lock:
-            if self._renewed is None or self._client is not stale:
+            now = self._clock.monotonic()
+            if self._renewed is None or self._client is not stale or now < self._not_renewed_before:
                 return
-            with contextlib.suppress(botocore_errors.BotoCoreError):
+            self._not_renewed_before = now + _RENEWAL_SECONDS
+            with contextlib.suppress(Exception):  # as in `_asked`: the failure that led here is what is told
                 self._client = self._renewed()
                 stale.close()
 
 
 def connector(
-    config: CoreConfig, on_client: Callable[[str, Any], None] | None, session: Any = None
+    config: CoreConfig,
+    on_client: Callable[[str, Any], None] | None,
+    session: Any = None,
+    clock: Clock | None = None,
 ) -> Callable[[str], Boto3Kms]:
     """Return a function that makes the client of a region, all from one session, `session` when it is given.
 
@@ -148,7 +160,7 @@ def connector(
         return client
 
     def connect(region: str) -> Boto3Kms:
-        return Boto3Kms(region, client_of(region, session), lambda: client_of(region, _sts.session(config)))
+        return Boto3Kms(region, client_of(region, session), lambda: client_of(region, _sts.session(config)), clock)
 
     return connect
 

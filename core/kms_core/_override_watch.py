@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from kms_core._observe import Emit
 from kms_core.clock import Clock
@@ -23,6 +23,7 @@ class OverrideWatch:
         self._emit = emit
         self._until: dict[RegionOverride, float] = {}
         """Override to the monotonic time at which it ends here; replaced as a whole, never changed."""
+        self._ends: dict[RegionOverride, float] = {}
         self._unreadable = False
         self._thread: threading.Thread | None = None
 
@@ -43,13 +44,18 @@ class OverrideWatch:
         try:
             found = self._source.read()
         except OverridesUnreadableError as e:
-            if not self._unreadable and self._emit is not None:
-                self._emit(OverridesUnreadable(source=self._source.name, reason=str(e)))
-            self._unreadable = True
+            self._tell_unreadable(str(e))
+            if e.readable is None:
+                return
+            found = e.readable
+        except Exception as e:  # noqa: BLE001 - a thread's outermost border: a source's defect must not end the reading
+            self._tell_unreadable(f"{type(e).__name__}: {e}")
             return
-        self._unreadable = False
+        else:
+            self._unreadable = False
         before = self._until
-        self._until = {override: before.get(override, self._end(override)) for override in found}
+        self._ends = self._ends_of(found)
+        self._until = {override: self._ends[override] for override in found}
         if before.keys() != self._until.keys() and self._emit is not None:
             self._emit(OverridesChanged(source=self._source.name, overrides=self.current()))
 
@@ -66,9 +72,23 @@ class OverrideWatch:
         avoid = {override.region for override in current if override.kind == "avoid"}
         return {override.region for override in current if override.kind == "prefer"} - avoid, avoid
 
-    def _end(self, override: RegionOverride) -> float:
-        left = (override.until_utc - self._clock.now_utc()).total_seconds()
-        return self._clock.monotonic() + min(left, MAX_SECONDS)
+    def _tell_unreadable(self, reason: str) -> None:
+        if not self._unreadable and self._emit is not None:
+            self._emit(OverridesUnreadable(source=self._source.name, reason=reason))
+        self._unreadable = True
+
+    def _ends_of(self, found: Sequence[RegionOverride]) -> dict[RegionOverride, float]:
+        """Return when overrides end here: those of `found`, and those before, for a day after they did.
+
+        So that one which was out of sight for a moment does not begin anew.
+        """
+        now = self._clock.monotonic()
+        kept = {override: end for override, end in self._ends.items() if now < end + MAX_SECONDS or override in found}
+        new = {override: now + self._seconds_left(override) for override in found if override not in kept}
+        return kept | new
+
+    def _seconds_left(self, override: RegionOverride) -> float:
+        return min((override.until_utc - self._clock.now_utc()).total_seconds(), MAX_SECONDS)
 
     def _loop(self, interval_seconds: float, closing: threading.Event) -> None:
         while not closing.is_set():

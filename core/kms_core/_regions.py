@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from kms_core._breakers import Breakers
-from kms_core._bulkhead import GivenUpError, Lane, Pending
+from kms_core._bulkhead import CLOSE_SECONDS, GivenUpError, Lane, Pending
+from kms_core._deadline import Deadline
 from kms_core._observe import Emit
 from kms_core._timing import Timings
 from kms_core.breaker import Admission, Outcome
@@ -109,29 +110,33 @@ class Regions:
             return dict(self._requests)
 
     def close(self) -> None:
-        """End the threads, then the connections."""
+        """Refuse all that has not begun, end the threads, then the connections."""
         for lane in self._lanes.values():
             lane.close()
+        deadline = Deadline(self._clock, CLOSE_SECONDS)
+        for lane in self._lanes.values():
+            lane.join(deadline.left())
         for kms in self._kms.values():
             kms.close()
 
-    def succeeded(self, note: _Note, request_id: str, seconds: float) -> None:
-        """Take note of an answer that took `seconds`."""
+    def succeeded(self, note: _Note, request_id: str, seconds: float, run_seconds: float) -> None:
+        """Take note of an answer that took `seconds`, of which the region had `run_seconds`."""
         self._joined.add(note.region)
-        outcome = Outcome.SLOW if self._timings.answered(note.region, seconds) else Outcome.GOOD
+        outcome = Outcome.SLOW if self._timings.answered(note.region, run_seconds) else Outcome.GOOD
         self._breakers.report(note.region, note.admission, outcome)
         self._tell(note, seconds, "", request_id)
 
-    def failed(
-        self, note: _Note, failure: KmsFailure, allowed_seconds: float, seconds: float | None
-    ) -> AttemptFailedError:
-        """Take note of a failure that took `seconds` (None: it was given up now), and return what to raise."""
+    def failed(self, note: _Note, failure: KmsFailure, seconds: float | None, run_seconds: float) -> AttemptFailedError:
+        """Take note of a failure that took `seconds`, of which the region had `run_seconds`; return what to raise.
+
+        `seconds` is None for one that was given up now.
+        """
         if seconds is None:
             seconds = self._clock.monotonic() - note.started_at
         error = classify(failure, note.operation)
         if error.answered:
             self._joined.add(note.region)
-        outcome = _outcome(failure.code, error, allowed_seconds, self._timings.slow_after(note.region))
+        outcome = _outcome(failure.code, error, run_seconds, self._timings.slow_after(note.region))
         self._breakers.report(note.region, note.admission, outcome)
         self._tell(note, seconds, failure.code, failure.request_id)
         attempt = AttemptFailure(
@@ -146,6 +151,11 @@ class Regions:
     def abandoned(self, note: _Note) -> None:
         """Take note of an attempt that says nothing of its region: the core is closing, or we have a defect."""
         self._breakers.report(note.region, note.admission, Outcome.UNKNOWN)
+
+    def not_sent(self, note: _Note) -> None:
+        """Take note of an attempt that was called off before it was sent."""
+        self._breakers.report(note.region, note.admission, Outcome.NOT_SENT)
+        self._tell(note, self._clock.monotonic() - note.started_at, SATURATED, "")
 
     def lost(self, note: _Note) -> None:
         """Take note of an attempt that was overtaken by its hedge: its region is slow."""
@@ -198,7 +208,13 @@ class Flight(Generic[A]):
         self._pending.then(call)
 
     def leave(self) -> None:
-        """Let it end by itself, in place of `finish`: it counts when it does, and its answer is the surplus."""
+        """Let it end by itself, in place of `finish`: it counts when it does, and its answer is the surplus.
+
+        What has not been sent yet never is.
+        """
+        if self._pending.cancel():
+            self._regions.not_sent(self._note)
+            return
 
         def end() -> None:
             with contextlib.suppress(Exception):  # nobody waits any more; what it says of its region is noted
@@ -207,7 +223,13 @@ class Flight(Generic[A]):
         self._pending.then(end)
 
     def lose(self) -> None:
-        """Count it as slow now, in place of `finish`: a hedge was faster; its answer is the surplus."""
+        """Count it as slow now, in place of `finish`: a hedge was faster; its answer is the surplus.
+
+        What has not been sent yet never is, and counts as nothing.
+        """
+        if self._pending.cancel():
+            self._regions.not_sent(self._note)
+            return
         self._regions.lost(self._note)
 
         def end() -> None:
@@ -229,22 +251,22 @@ class Flight(Generic[A]):
         try:
             answer = self._pending.result(seconds)
         except GivenUpError as e:
-            raise self._failed(KmsFailure(DEADLINE if e.started else SATURATED), seconds, None) from e
+            failure = KmsFailure(DEADLINE if e.started else SATURATED)
+            raise self._regions.failed(self._note, failure, None, e.run_seconds) from e
         except KmsFailure as e:
-            raise self._failed(e, seconds, self._pending.seconds) from e
+            raise self._regions.failed(self._note, e, self._pending.seconds, self._pending.run_seconds) from e
         except BaseException:
             self._regions.abandoned(self._note)
             raise
-        self._regions.succeeded(self._note, answer.request_id, self._pending.seconds)
+        self._regions.succeeded(self._note, answer.request_id, self._pending.seconds, self._pending.run_seconds)
         return answer
 
-    def _failed(self, failure: KmsFailure, allowed_seconds: float, seconds: float | None) -> AttemptFailedError:
-        return self._regions.failed(self._note, failure, allowed_seconds, seconds)
 
-
-def _outcome(code: str, error: ErrorClass, allowed_seconds: float, slow_seconds: float) -> Outcome:
+def _outcome(code: str, error: ErrorClass, run_seconds: float, slow_seconds: float) -> Outcome:
     """Return what a failure says of the region: nothing, when it had less time than a good answer may take."""
-    if code == DEADLINE and allowed_seconds < slow_seconds:
+    if code == SATURATED:
+        return Outcome.NOT_SENT
+    if code == DEADLINE and run_seconds < slow_seconds:
         return Outcome.UNKNOWN
     if error.counts:
         return Outcome.FAILURE

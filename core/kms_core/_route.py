@@ -55,19 +55,18 @@ class Move:
 
 def next_move(plan: Plan, failed: Sequence[Failed]) -> Move | None:
     """Return where to go next, or None when the call has failed."""
-    if not failed:
-        return Move(regions=plan.order)
-    last = failed[-1]
     if len(failed) >= plan.max_attempts:
         return None
+    if not failed:
+        return Move(regions=plan.order)
     if (in_place := _in_place(plan, failed)) is not None:
         return in_place
-    if plan.pinned or not _fails_over(plan, failed):
+    if plan.pinned or not _fails_over(plan, failed) or _spilt(failed):
         return None
-    tried = Counter(attempt.region for attempt in failed)
+    tried = {attempt.region for attempt in failed}
     if fresh := tuple(region for region in plan.order if region not in tried):
         return Move(regions=fresh)
-    return _come_back(plan, failed, tried, last.region)
+    return come_back(plan, failed)
 
 
 def ends_as(failed: Sequence[Failed]) -> Family:
@@ -87,7 +86,7 @@ def _in_place(plan: Plan, failed: Sequence[Failed]) -> Move | None:
     throttled_elsewhere = last.error.fails_over is FailOver.ONCE and len(_throttled(failed)) > 1
     if limit is None or throttled_elsewhere or sum(attempt.region == last.region for attempt in failed) > 1:
         return None
-    if last.retry_after_seconds is not None:
+    if last.retry_after_seconds is not None and last.error.fails_over is FailOver.ONCE:
         pause_seconds = min(last.retry_after_seconds, _MAX_PAUSE_SECONDS)
         return Move(regions=(last.region,), pause_seconds=pause_seconds, exact_pause=True, in_place=True)
     return Move(regions=(last.region,), pause_seconds=limit, in_place=True)
@@ -105,23 +104,36 @@ def _fails_over(plan: Plan, failed: Sequence[Failed]) -> bool:
             return not plan.strict
 
 
-def spills(failed: Sequence[Failed], region: str) -> bool:
-    """Return whether asking `region` next takes a throttled call to another region."""
-    return bool(failed) and failed[-1].error.fails_over is FailOver.ONCE and region != failed[-1].region
+def _spilt(failed: Sequence[Failed]) -> bool:
+    """Return whether a throttled call has been to another region since: one is all it gets, whatever that said."""
+    first = next((at for at, attempt in enumerate(failed) if attempt.error.fails_over is FailOver.ONCE), len(failed))
+    return any(attempt.region != failed[first].region for attempt in failed[first:])
+
+
+def throttled(failed: Sequence[Failed]) -> bool:
+    """Return whether the last attempt was throttled: going on elsewhere then spills load, and is paid for."""
+    return bool(failed) and failed[-1].error.fails_over is FailOver.ONCE
 
 
 def _throttled(failed: Sequence[Failed]) -> set[str]:
     return {attempt.region for attempt in failed if attempt.error.fails_over is FailOver.ONCE}
 
 
-def _come_back(plan: Plan, failed: Sequence[Failed], tried: Counter[str], last: str) -> Move | None:
-    """Return to regions that may have recovered, the least tried first; what was denied stays denied."""
-    latest = {attempt.region: attempt.error.family for attempt in failed}
-    again = [region for region in plan.order if latest[region] is Family.UNAVAILABLE]
-    again = [region for region in again if region not in plan.spent]
+def come_back(plan: Plan, failed: Sequence[Failed]) -> Move | None:
+    """Return to regions that may have recovered, the least tried first.
+
+    What was denied stays denied, and a region that throttled has had its one retry.
+    """
+    tried, last = Counter(attempt.region for attempt in failed), failed[-1].region
+    latest = {attempt.region: attempt.error for attempt in failed}
+    again = [
+        region
+        for region, error in latest.items()
+        if error.family is Family.UNAVAILABLE and error.fails_over is FailOver.YES and region not in plan.spent
+    ]
     if not again:
         return None
-    again.sort(key=lambda region: (tried[region], region == last))
+    again.sort(key=lambda region: (tried[region], region == last, plan.order.index(region)))
     rounds = min(tried[region] for region in again) - 1
     pause_seconds = min(_MAX_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2**rounds)
     return Move(regions=tuple(again), pause_seconds=pause_seconds)

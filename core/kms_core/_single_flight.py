@@ -12,6 +12,9 @@ from kms_core.clock import Clock
 from kms_core.errors import ClosedError, KmsCoreError, KmsUnavailableError
 
 K = TypeVar("K", bound=Hashable)
+_GRACE_SECONDS = 0.1
+"""Who waits began a little later than who fetches, and has a deadline of the same length: what comes in its last
+moment, an answer or the list of what failed where, is worth waiting for."""
 
 
 class _Flight:
@@ -43,7 +46,7 @@ class SingleFlight(Generic[K]):
         if leads:
             self._lead(key, flight, fetch)
             return
-        if not self._clock.wait(flight.landed, deadline.left()):
+        if not self._clock.wait(flight.landed, deadline.left() + _GRACE_SECONDS):
             raise KmsUnavailableError("no time was left to wait for another caller's request")
         if flight.error is not None and not isinstance(flight.error, ClosedError):
             raise copy.copy(flight.error) from flight.error  # one exception raised in many threads mixes their traces

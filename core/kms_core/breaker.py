@@ -20,7 +20,10 @@ class Outcome(Enum):
     FAILURE = "failure"
     SLOW = "slow"
     UNKNOWN = "unknown"
-    """Nothing: the request was not sent, or was not given the time to say."""
+    """Nothing: it was not given the time to say, or who asks has no credentials."""
+    NOT_SENT = "not sent"
+    """Nothing was sent, for want of a worker. Of a region that answers, nothing; but where it was a probe, what holds
+    all the workers is that region."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,12 +205,18 @@ def _probed(
             return _probe_failed(breaker, policy, now=now, spread=spread), "probe_failed"
         case Outcome.GOOD:
             return _probe_succeeded(breaker, policy, admission)
-        case Outcome.UNKNOWN:
+        case Outcome.NOT_SENT if admission.probe:
+            return _reopened(breaker, policy, breaker.failed_probes, now=now, spread=spread), "probe_failed"
+        case _:
             return _with_permit(breaker, None) if admission.probe else breaker, None
 
 
 def _probe_failed(breaker: HalfOpen, policy: BreakerPolicy, *, now: float, spread: float) -> Breaker:
     failed_probes = breaker.failed_probes if breaker.early else breaker.failed_probes + 1
+    return _reopened(breaker, policy, failed_probes, now=now, spread=spread)
+
+
+def _reopened(breaker: HalfOpen, policy: BreakerPolicy, failed_probes: int, *, now: float, spread: float) -> Breaker:
     until = now + open_seconds(policy, failed_probes, spread)
     return Open(generation=breaker.generation + 1, until=until, failed_probes=failed_probes)
 

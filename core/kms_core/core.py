@@ -88,7 +88,7 @@ class Core(Bulk, Lifecycle, OperatorFacade):
         self._watch_overrides(overrides, order, emit)
         self._breakers = Breakers(config.region_order, _breaker_policy(config), clock=clock, rng=rng, emit=emit)
         self._regions = Regions(
-            _connected(config, connect or connector(config, on_client, session)),
+            _connected(config, connect or connector(config, on_client, session, clock)),
             {region: self._lane(region) for region in config.regions},
             self._breakers,
             timings=timings,

@@ -31,15 +31,21 @@ class AttemptFailure:
 class KmsCoreError(Exception):
     """Everything the core raises knowingly."""
 
-    def __init__(self, message: str = "", *, attempts: Sequence[AttemptFailure] = ()) -> None:
+    def __init__(
+        self, message: str = "", *, attempts: Sequence[AttemptFailure] = (), decisive: AttemptFailure | None = None
+    ) -> None:
         super().__init__(message)
         self.attempts = tuple(attempts)
         """The attempts that failed, in order; empty when KMS was not asked."""
+        self._decisive = decisive or (self.attempts[-1] if self.attempts else None)
 
     @property
     def error_code(self) -> str:
-        """The last failed attempt's code; empty when KMS was not asked."""
-        return self.attempts[-1].error_code if self.attempts else ""
+        """The code of the attempt that the call ended for; empty when KMS was not asked.
+
+        The last failed one, but for a denial: there, the last that denied, whatever else failed after it.
+        """
+        return self._decisive.error_code if self._decisive is not None else ""
 
 
 class KmsUnavailableError(KmsCoreError):

@@ -25,7 +25,16 @@ _FIELDS = frozenset({"region", "kind", "until_utc", "reason"})
 
 
 class OverridesUnreadableError(Exception):
-    """What people wrote cannot be read; the last that could be stays in force until it expires."""
+    """What people wrote cannot be read; the last that could be stays in force until it expires.
+
+    Args:
+        reason: what is wrong, for the person who wrote it.
+        readable: what could be read all the same, and is in force; None: nothing could.
+    """
+
+    def __init__(self, reason: str, *, readable: Sequence[RegionOverride] | None = None) -> None:
+        super().__init__(reason)
+        self.readable = readable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +52,7 @@ class RegionOverride:
     reason: str
 
     def __post_init__(self) -> None:
-        if not self.region or not self.reason:
+        if not all(isinstance(text, str) and text for text in (self.region, self.reason)):
             raise ValueError("an override needs a region and a reason")
         if self.kind not in get_args(OverrideKind):
             raise ValueError(f"an override's kind is avoid or prefer, not {self.kind!r}")
@@ -93,7 +102,8 @@ class FileOverrides:
 class SsmOverrides:
     """A parameter of this name in the SSM of several regions, holding JSON; no parameter: no overrides.
 
-    All that are found are in force: so one is written where SSM works. One region that can be read is enough.
+    All that are found are in force: so one is written where SSM works. One region that can be read is enough; what a
+    region said last holds while it cannot be read.
 
     Args:
         parameter: its name, the same in every region.
@@ -111,7 +121,10 @@ class SsmOverrides:
         ca_bundle: str | None = None,
     ) -> None:
         self._parameter = parameter
-        self._parameters = [SsmParameters(region, (endpoints or {}).get(region), ca_bundle) for region in regions]
+        self._parameters = {
+            region: SsmParameters(region, (endpoints or {}).get(region), ca_bundle) for region in regions
+        }
+        self._said: dict[str, tuple[RegionOverride, ...]] = {}
 
     @property
     def name(self) -> str:
@@ -120,18 +133,19 @@ class SsmOverrides:
 
     def read(self) -> tuple[RegionOverride, ...]:
         """Return what the parameters of all regions say now."""
-        found: dict[RegionOverride, None] = {}
-        problems = []
-        for parameters in self._parameters:
+        silent, garbled = [], []
+        for region, parameters in self._parameters.items():
             try:
                 text = parameters.value(self._parameter)
+                self._said[region] = parse_overrides(text, "json") if text is not None else ()
             except OSError as e:
-                problems.append(str(e))
-                continue
-            found |= dict.fromkeys(parse_overrides(text, "json") if text is not None else ())
-        if len(problems) == len(self._parameters):
-            raise OverridesUnreadableError("; ".join(problems))
-        return tuple(found)
+                silent.append(str(e))
+            except OverridesUnreadableError as e:
+                garbled.append(f"{region}: {e}")
+        found = tuple(dict.fromkeys(override for said in self._said.values() for override in said))
+        if garbled or len(silent) == len(self._parameters):
+            raise OverridesUnreadableError("; ".join(garbled + silent), readable=found)
+        return found
 
 
 def parse_overrides(text: str, form: Literal["json", "toml"]) -> tuple[RegionOverride, ...]:
@@ -143,7 +157,7 @@ def parse_overrides(text: str, form: Literal["json", "toml"]) -> tuple[RegionOve
     try:
         document = tomllib.loads(text) if form == "toml" else json.loads(text)
         return tuple(_override(members) for members in document["overrides"])
-    except (ValueError, TypeError, KeyError, AttributeError) as e:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as e:
         raise OverridesUnreadableError(f"not a list of overrides: {e}") from e
 
 

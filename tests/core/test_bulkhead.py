@@ -77,6 +77,7 @@ def test_threads_are_reused_and_end_with_close(released: threading.Event) -> Non
     used = {bulkhead.submit(threading.current_thread).result(10) for _ in range(20)}
 
     bulkhead.close()
+    bulkhead.join(10)
 
     assert len(used) <= 2, "the worker may not be back in line when the next call comes"
     assert not any(thread.is_alive() for thread in used)

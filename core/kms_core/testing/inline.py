@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from kms_core._bulkhead import Ticket
+from kms_core._bulkhead import GivenUpError, Ticket
 from kms_core._supply import REFRESH_LANE
 from kms_core.clock import Clock
 from kms_core.config import CoreConfig
@@ -24,7 +24,7 @@ class InlineTicket(Ticket[T]):
     def result(self, seconds: float) -> T:
         """Return what came of the call, unless it took longer than `seconds`."""
         if self.seconds > seconds:
-            self._give_up()
+            raise GivenUpError(started=True, run_seconds=seconds)
         return self._outcome()
 
 
@@ -46,6 +46,9 @@ class InlineLane:
     def close(self) -> None:
         """Begin nothing more."""
         self._closed = True
+
+    def join(self, seconds: float) -> None:
+        """There are no threads to wait for."""
 
 
 class HeldLane:
@@ -71,6 +74,9 @@ class HeldLane:
     def close(self) -> None:
         """Forget what is kept."""
         self._held.clear()
+
+    def join(self, seconds: float) -> None:
+        """There are no threads to wait for."""
 
 
 def core_over(
