@@ -112,7 +112,8 @@ class LocalAws:
         )
 
     def config(self, **changes: Any) -> CoreConfig:
-        """Return `CONFIG` for this server."""
+        """Return `CONFIG` for this server, with an order of regions that measured times do not change."""
+        changes = {"region_preference": CONFIG.regions} | changes
         endpoints = self.endpoints | changes.pop("endpoints", {})
         return dataclasses.replace(CONFIG, endpoints=endpoints, ca_bundle=self.ca_bundle, **changes)
 
