@@ -54,7 +54,7 @@ class Readiness:
             return self._answer
 
     def _ask(self) -> tuple[int, dict[str, Any]]:
-        checked = self._core.self_check(timeout_seconds=5.0)
+        checked = self._core.self_check(timeout_seconds=5.0, purposes=[PURPOSE])  # the others are not ours to use
         status = "healthy" if checked.ok else "degraded" if checked.ready else "unhealthy"
         regions = {name: region.breaker for name, region in self._core.health().regions.items()}
         failed = [f"{trip.region}/{trip.purpose}: {trip.error_code}" for trip in checked.failed]
@@ -63,7 +63,9 @@ class Readiness:
 
 
 class Service(http.server.ThreadingHTTPServer):
-    """The server, with what its requests need."""
+    """The server, with what its requests need; closing it waits for those that are under way."""
+
+    daemon_threads = False
 
     def __init__(self, address: tuple[str, int], core: Core) -> None:
         super().__init__(address, Handler)
@@ -75,6 +77,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     """One request."""
 
     server: Service
+    timeout = 10  # for a client that says nothing more: it must not hold up the end
 
     def do_GET(self) -> None:
         """Answer `/health`."""
@@ -87,7 +90,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Seal or open a passport number; each error of the core becomes what its caller can act on."""
         length = int(self.headers.get("Content-Length", "0"))
-        if length > MAX_BODY_BYTES:
+        if not 0 <= length <= MAX_BODY_BYTES:
             self._answer(413, b"")
             return
         try:

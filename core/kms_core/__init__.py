@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from kms_core._facade_lifecycle import WarmUp
 from kms_core._health import CoreHealth, RegionHealth
+from kms_core._pinned import PinnedCore
 from kms_core._self_check import RoundTrip, SelfCheck
 from kms_core.batch import Opened, Refused, Sealed, ToOpen, ToSeal
 from kms_core.clock import Clock, SystemClock
 from kms_core.config import CoreConfig, KeyConfig
-from kms_core.core import Core, PinnedCore
+from kms_core.core import Core
 from kms_core.errors import (
     AttemptFailure,
     ClosedError,

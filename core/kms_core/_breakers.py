@@ -74,6 +74,12 @@ class Breakers:
         with self._lock:
             return _forced.state_of(self._states[region], self._in_force(region)) == "closed"
 
+    def due(self, region: str) -> bool:
+        """Return whether `region`, which is not trusted now, would be let in for a probe; what is over ends here."""
+        if self._over(region) is not None or isinstance(self._states[region], Closed):
+            return False
+        return self.admits(region)
+
     def admits(self, region: str) -> bool:
         """Return whether a call would be let in now; takes no permit."""
         with self._lock:

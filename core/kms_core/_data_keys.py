@@ -11,7 +11,7 @@ from kms_core._keyring import PurposeKey
 from kms_core._regions import A, Request
 from kms_core._seal import SealingKey, sealing_key
 from kms_core.errors import ConfigurationError
-from kms_core.kms import DECRYPT, GENERATE_DATA_KEY, GeneratedKey, Kms, KmsFailure, UnwrappedKey
+from kms_core.kms import DECRYPT, GENERATE_DATA_KEY, GeneratedKey, KeyMaterial, Kms, KmsFailure, UnwrappedKey
 from kms_core.message import KMS_PROVIDER, EncryptedDataKey
 from kms_core.suites import WRITTEN
 from kms_core.taxonomy import WRONG_ANSWER, WRONG_LENGTH
@@ -57,7 +57,7 @@ class DataKeys:
     def _sealing_key(self, made: GeneratedKey, key: PurposeKey, context: Mapping[str, str]) -> SealingKey:
         named = key.arns.get(self._named_region or "", made.key_arn)
         wrapped = EncryptedDataKey(provider_id=KMS_PROVIDER, provider_info=named.encode(), ciphertext=made.wrapped)
-        return sealing_key(made.plaintext, (wrapped,), context, self._frame_length)
+        return sealing_key(KeyMaterial(made.plaintext), (wrapped,), context, self._frame_length)
 
     def unwrap(
         self,
@@ -77,7 +77,7 @@ class DataKeys:
         """
         ask = functools.partial(_decrypt, wrapped=wrapped.ciphertext, key=key, context=context, key_bytes=key_bytes)
         request = Request(operation=DECRYPT, purpose=key.purpose, ask=ask)
-        return self._call(request, key, deadline, region).plaintext
+        return KeyMaterial(self._call(request, key, deadline, region).plaintext)
 
     def _call(self, request: Request[A], key: PurposeKey, deadline: Deadline, region: str | None) -> A:
         if region is None:

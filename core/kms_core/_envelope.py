@@ -244,7 +244,12 @@ class Envelope:
 
     def _tell(self, purpose: str, operation: CoreOperation, *, hit: bool) -> None:
         if self._emit is not None:
-            self._emit(CacheLookup(purpose=purpose, operation=operation, hit=hit))
+            self._emit(_lookup(purpose, operation, hit))
+
+
+@functools.lru_cache(maxsize=256)
+def _lookup(purpose: str, operation: CoreOperation, hit: bool) -> CacheLookup:  # noqa: FBT001 - for the cache of values
+    return CacheLookup(purpose=purpose, operation=operation, hit=hit)
 
 
 def _entry(purpose: str, header: Header, wrapped: EncryptedDataKey) -> OpeningEntry:

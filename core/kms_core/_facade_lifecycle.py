@@ -13,17 +13,19 @@ from typing import TYPE_CHECKING, Any, Self
 from kms_core import _forks, _sts
 from kms_core._bulkhead import GivenUpError, Lane
 from kms_core._deadline import Deadline
+from kms_core._kms_boto3 import connector
 from kms_core._self_check import Checker, SelfCheck
 from kms_core.clock import Clock
-from kms_core.errors import ClosedError, ForkedError, KmsCoreError
+from kms_core.config import CoreConfig
+from kms_core.errors import ClosedError, ConfigurationError, ForkedError, KmsCoreError, KmsDeniedError
+from kms_core.kms import Kms
 
 if TYPE_CHECKING:
     from kms_core._breakers import Breakers
     from kms_core._envelope import Envelope
     from kms_core._keyring import KeyRing
+    from kms_core._pinned import PinnedCore
     from kms_core._regions import Regions
-    from kms_core.config import CoreConfig
-    from kms_core.core import PinnedCore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +59,7 @@ class Lifecycle:
             """See `Core.pinned`."""
             ...
 
-    def self_check(self, *, timeout_seconds: float | None = None) -> SelfCheck:
+    def self_check(self, *, timeout_seconds: float | None = None, purposes: Iterable[str] | None = None) -> SelfCheck:
         """Seal and open one canary in every region under every purpose's key, all at once, as who this process is.
 
         For an application's readiness: `SelfCheck.ready` says whether it can serve, `SelfCheck.ok` whether every
@@ -67,15 +69,19 @@ class Lifecycle:
         Args:
             timeout_seconds: what has not ended by then has failed with `Deadline`; the configuration's
                 `deadline_seconds` when None.
+            purposes: those that this application may use; all that are configured when None.
 
         Raises:
-            ClosedError: the core is closed.
+            ClosedError: the core is closed. ConfigurationError: no such purpose is configured.
         """
         self._refuse_if_closed()
+        wanted = tuple(self._config.keys) if purposes is None else tuple(purposes)
+        if unknown := [purpose for purpose in wanted if purpose not in self._config.keys]:
+            raise ConfigurationError(f"purpose {unknown[0]!r} is not configured")
         checker = Checker(
             pinned=self.pinned,
             regions=self._config.region_order,
-            purposes=tuple(self._config.keys),
+            purposes=wanted,
             lane=self._lane,
             clock=self._clock,
         )
@@ -100,7 +106,10 @@ class Lifecycle:
         return WarmUp(regions=regions, data_keys=len(wanted))
 
     def close(self) -> None:
-        """End every thread and connection, and forget every data key. Calls that are under way raise `ClosedError`."""
+        """End every thread and connection, and forget every data key. Calls that are under way raise `ClosedError`.
+
+        Takes locks that a call may hold: a signal handler shall not close, but have a thread do it.
+        """
         if self._forked:
             return  # threads, sockets and locks are the parent's
         self._closing.set()
@@ -122,10 +131,31 @@ class Lifecycle:
     ) -> None:
         self.close()
 
-    def _start(self, session: Any) -> None:
+    def _clients(
+        self,
+        connect: Callable[[str], Kms] | None,
+        on_client: Callable[[str, Any], None] | None,
+        session: Any,
+        deadline: Deadline,
+    ) -> dict[str, Kms]:
+        """Return a `Kms` for each region, by `connect` or, when that is None, by boto3.
+
+        boto3 looks for credentials when it makes a client, which may take longer than anybody wants to wait.
+        """
+        if connect is not None:
+            return _connected(self._config, connect)
+        connect = connector(self._config, on_client, session, self._clock)
+        lane = self._lane("clients")
+        try:
+            return lane.submit(functools.partial(_connected, self._config, connect)).result(deadline.left())
+        except GivenUpError as e:
+            raise KmsDeniedError("whoever gives boto3 its credentials did not do so in time") from e
+        finally:
+            lane.close()
+
+    def _start(self, session: Any, deadline: Deadline) -> None:
         """Learn the keys, and meanwhile whose credentials `session` has; None: nobody's."""
         _forks.remember(self)
-        deadline = Deadline(self._clock, self._config.deadline_seconds)
         lane = self._lane("sts")
         try:
             self._assume_role(lane, session, deadline)
@@ -159,7 +189,27 @@ class Lifecycle:
         if self._closing.is_set():
             raise self._closed_error()
 
+    def _refuse_if_forked(self) -> None:
+        if self._forked:
+            raise self._closed_error()
+
     def _closed_error(self) -> KmsCoreError:
         if self._forked:
             return ForkedError("this core was made before the process forked: make one in the child")
         return ClosedError("the core is closed")
+
+
+def _connected(config: CoreConfig, connect: Callable[[str], Kms]) -> dict[str, Kms]:
+    """Return a `Kms` for each region; when one cannot be made, those that were are closed.
+
+    The first is the one tried first: botocore asks that region's STS for what a platform's token stands for.
+    """
+    made: dict[str, Kms] = {}
+    try:
+        for region in config.region_order:
+            made[region] = connect(region)
+    except BaseException:
+        for kms in made.values():
+            kms.close()
+        raise
+    return made

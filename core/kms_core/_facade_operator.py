@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import TYPE_CHECKING
 
 from kms_core._breakers import Breakers
 from kms_core._forced import ForcedState
@@ -23,6 +24,10 @@ class OperatorFacade:
     _clock: Clock
     _closing: threading.Event
     _overrides: OverrideWatch | None = None
+
+    if TYPE_CHECKING:
+
+        def _refuse_if_forked(self) -> None: ...
 
     def overrides(self) -> tuple[RegionOverride, ...]:
         """Return people's overrides that are in force now."""
@@ -68,5 +73,6 @@ class OperatorFacade:
             self._overrides.join()
 
     def _refuse_unknown(self, region: str) -> None:
+        self._refuse_if_forked()
         if region not in self._config.regions:
             raise ConfigurationError(f"region {region!r} is not configured; {', '.join(self._config.regions)} are")

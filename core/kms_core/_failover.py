@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import random
 import threading
 from collections.abc import Sequence
@@ -11,6 +13,7 @@ from typing import Any
 from kms_core import _route
 from kms_core._breakers import Breakers
 from kms_core._budget import Budgets
+from kms_core._bulkhead import Lane
 from kms_core._deadline import Deadline
 from kms_core._hedge import Hedging, Won
 from kms_core._observe import Emit
@@ -70,6 +73,7 @@ class Failover:
         order: Order,
         budgets: Budgets,
         hedging: Hedging | None,
+        background: Lane,
         *,
         clock: Clock,
         rng: random.Random,
@@ -83,6 +87,8 @@ class Failover:
         self._order = order
         self._budgets = budgets
         self._hedging = hedging
+        self._background = background
+        self._probing: set[str] = set()
         self._clock = clock
         self._rng = rng
         self._emit = emit
@@ -130,10 +136,33 @@ class Failover:
                 self._budgets.succeeded(won.region)
                 for one in won.beside:
                     self._quarantine_if_asked(one, plan, request)
+                self._look_after_others(plan, request, won.region)
                 return won.answer
         if self._closing.is_set():
             raise ClosedError("the core was closed") from cause
         raise _ended(request, failed, failures) from cause
+
+    def _look_after_others(self, plan: Plan, request: Request[Any], region: str) -> None:
+        """Have regions whose time out is over probed in the background, with what this call has asked.
+
+        Nobody would ever call them while `region` is well, and their breakers would say open for good.
+        """
+        for other in plan.order if not plan.pinned else ():
+            if other != region and other not in self._probing and self._breakers.due(other):
+                self._probing.add(other)
+                with contextlib.suppress(ClosedError):
+                    self._background.submit(functools.partial(self._probe, request, other))
+
+    def _probe(self, request: Request[Any], region: str) -> None:
+        try:
+            if (admission := self._breakers.admit(region)) is None:
+                return
+            with contextlib.suppress(AttemptFailedError, ClosedError):
+                answer = self._regions.begin(request, region, admission).finish(self._settings.attempt_seconds)
+                if request.surplus is not None:
+                    request.surplus(answer)
+        finally:
+            self._probing.discard(region)
 
     def _next(self, plan: Plan, failed: Sequence[Failed], request: Request[Any]) -> _Step | None:
         """Return where to go next, let in and paid for; None when the call has failed."""

@@ -122,16 +122,20 @@ class KeyRing:
         for purpose, flights in asked.items():
             errors = [self._finish(purpose, flight, limit) for _, flight in flights]
             for (region, _), error in zip(flights, errors, strict=True):
-                if error is not None and error.error.counts and not error.error.answered:
-                    breakers.trip(region)
+                _trip_if_unreachable(region, error, breakers)
             if purpose not in self._keys:
                 self._refuse_if_wrong(purpose, [error for error in errors if error is not None])
 
     def connect(self, regions: Regions, breakers: Breakers, limit: Deadline) -> tuple[str, ...]:
-        """Ask every region at once for a key that we have, and return those that answered, whatever they said."""
+        """Ask every region at once for a key that we have, and return those that answered, whatever they said.
+
+        Regions that could not be reached have an open breaker from then on, as at the start.
+        """
         purpose = next(iter(self._config.keys))
         flights = [(region, self._begin(purpose, region, regions, breakers)) for region in self._config.region_order]
-        errors = [(region, self._finish(purpose, flight, limit)) for region, flight in flights]
+        errors = [(region, self._asked(flight, limit)) for region, flight in flights]
+        for region, error in errors:
+            _trip_if_unreachable(region, error, breakers)
         return tuple(region for region, error in errors if error is None or error.error.answered)
 
     def _begin(self, purpose: str, region: str, regions: Regions, breakers: Breakers) -> Flight[DescribedKey]:
@@ -145,6 +149,13 @@ class KeyRing:
         if purpose not in self._keys:
             self._learn(purpose, described)
         self._refuse_if_another(purpose, described)
+        return None
+
+    def _asked(self, flight: Flight[DescribedKey], limit: Deadline) -> AttemptFailedError | None:
+        try:
+            flight.finish(limit.left())
+        except AttemptFailedError as e:
+            return e
         return None
 
     def _refuse_if_another(self, purpose: str, described: DescribedKey) -> None:
@@ -194,7 +205,13 @@ class KeyRing:
 
     def _pinned_arn(self, key_id: str) -> KeyArn:
         config = self._config
-        return KeyArn(partition=config.partition, region=config.home_region, account=config.account_id, key_id=key_id)
+        region = config.region_order[0]
+        return KeyArn(partition=config.partition, region=region, account=config.account_id, key_id=key_id)
+
+
+def _trip_if_unreachable(region: str, error: AttemptFailedError | None, breakers: Breakers) -> None:
+    if error is not None and error.error.counts and not error.error.answered:
+        breakers.trip(region)
 
 
 def _describe(kms: Kms, *, alias: str, account_id: str) -> DescribedKey:

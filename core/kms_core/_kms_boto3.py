@@ -10,22 +10,32 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from botocore import exceptions as botocore_errors
 from botocore.config import Config
 
 from kms_core import _sts, taxonomy
+from kms_core._quiet import secrets_in_answers
 from kms_core.clock import Clock, SystemClock
-from kms_core.config import CoreConfig
-from kms_core.errors import ConfigurationError
-from kms_core.kms import DECRYPT, DESCRIBE_KEY, GENERATE_DATA_KEY, DescribedKey, GeneratedKey, KmsFailure, UnwrappedKey
+from kms_core.config import CoreConfig, check_ca_bundle
+from kms_core.errors import ConfigurationError, KmsDeniedError
+from kms_core.kms import (
+    DECRYPT,
+    DESCRIBE_KEY,
+    GENERATE_DATA_KEY,
+    DescribedKey,
+    GeneratedKey,
+    KeyMaterial,
+    KmsFailure,
+    UnwrappedKey,
+)
 
 _DATA_KEY_BYTES = 32
 _CONNECTIONS = 32
 _RENEWAL_SECONDS = 5.0
 """Credentials that stay bad are not looked up anew more often than this, in each region."""
+_RETRIEVAL = frozenset({"CredentialRetrievalError", "TokenRetrievalError"})
 _OPERATIONS = frozenset({GENERATE_DATA_KEY, DECRYPT, DESCRIBE_KEY})
 _RETRY_AFTER = ("x-amz-retry-after", "retry-after")  # milliseconds; seconds
 
@@ -58,13 +68,42 @@ _BY_CAUSE: tuple[tuple[type[BaseException], str], ...] = (
 """What Python itself raised at the bottom of the chain, which no library's wording hides."""
 
 
+class Signing:
+    """Which threads are signing a request, which is when botocore looks for credentials. Safe from any thread."""
+
+    def __init__(self) -> None:
+        self._threads: set[int] = set()
+
+    def watch(self, client: Any) -> None:
+        """Listen to `client`."""
+        client.meta.events.register("before-sign.kms", self._begin)
+        client.meta.events.register("before-send.kms", self.done)
+
+    def busy(self) -> bool:
+        """Return whether any thread is."""
+        return bool(self._threads)
+
+    def done(self, **_: Any) -> None:
+        """The present thread is not, or no longer."""
+        self._threads.discard(threading.get_ident())
+
+    def _begin(self, **_: Any) -> None:
+        self._threads.add(threading.get_ident())
+
+
 class Boto3Kms:
     """One region's KMS through a boto3 client, which many threads may share."""
 
     def __init__(
-        self, region: str, client: Any, renewed: Callable[[], Any] | None = None, clock: Clock | None = None
+        self,
+        region: str,
+        client: Any,
+        renewed: Callable[[], Any] | None = None,
+        clock: Clock | None = None,
+        signing: Signing | None = None,
     ) -> None:
         self._region = region
+        self._signing = signing or Signing()
         self._client = client
         self._renewed = renewed
         """Makes another client, with credentials looked up anew; None: there are no others."""
@@ -110,12 +149,19 @@ class Boto3Kms:
     def _asked(self, method: str, **parameters: Any) -> dict[str, Any]:
         client = self._client
         try:
-            return dict(getattr(client, method)(**parameters))
+            with secrets_in_answers():
+                return _veiled(getattr(client, method)(**parameters))
         except Exception as e:  # the port promises one exception: what is unknown has a name there too
             failure = translate(e)
-            if failure.code in taxonomy.STALE_CREDENTIALS:
+            if failure.code in taxonomy.LOOK_AGAIN:
                 self._renew(client)
             raise failure from e
+        finally:
+            self._signing.done()
+
+    def waits_for_credentials(self) -> bool:
+        """Return whether a request waits for credentials now, so that nothing of it has been sent."""
+        return self._signing.busy()
 
     def _renew(self, stale: Any) -> None:
         """Take a client with fresh credentials for the next request: botocore refreshes by its own clock alone."""
@@ -142,27 +188,46 @@ def connector(
     Raises:
         ConfigurationError: the file with the certificates to trust is not there.
     """
-    if config.ca_bundle is not None and not Path(config.ca_bundle).is_file():
-        raise ConfigurationError(f"ca_bundle: there is no file {config.ca_bundle}")
-    session = session or _sts.session(config)
+    if config.ca_bundle is not None:
+        check_ca_bundle(config.ca_bundle)
+    session = session or _sts.session(config, clock)
     settings = client_config(config)
 
-    def client_of(region: str, session: Any) -> Any:
-        client = session.client(
-            "kms",
-            region_name=region,
-            endpoint_url=config.endpoints.get(region),
-            verify=config.ca_bundle,
-            config=settings,
-        )
+    def client_of(region: str, session: Any, signing: Signing) -> Any:
+        client = _client(config, settings, session, region)
+        signing.watch(client)
         if on_client is not None:
             on_client(region, client)
         return client
 
     def connect(region: str) -> Boto3Kms:
-        return Boto3Kms(region, client_of(region, session), lambda: client_of(region, _sts.session(config)), clock)
+        signing = Signing()
+        client = client_of(region, session, signing)
+        return Boto3Kms(region, client, lambda: client_of(region, _sts.session(config, clock), signing), clock, signing)
 
     return connect
+
+
+def _client(config: CoreConfig, settings: Config, session: Any, region: str) -> Any:
+    """Return a new client; botocore looks for credentials already now.
+
+    Raises:
+        KmsDeniedError: who gives them does not. ConfigurationError: what says how to get them is wrong.
+    """
+    try:
+        with secrets_in_answers():
+            return session.client(
+                "kms",
+                region_name=region,
+                endpoint_url=config.endpoints.get(region),
+                verify=config.ca_bundle,
+                config=settings,
+            )
+    except Exception as e:
+        text = f"no client for {region}: {type(e).__name__}: {e}"
+        if translate(e).code in _RETRIEVAL:
+            raise KmsDeniedError(text) from e
+        raise ConfigurationError(text) from e
 
 
 def client_config(config: CoreConfig) -> Config:
@@ -232,6 +297,14 @@ def _fields(reply: dict[str, Any], *names: str) -> list[Any]:
     if not all(values):
         raise KmsFailure(taxonomy.TRUNCATED, status=_status(reply), request_id=_request_id(reply))
     return values
+
+
+def _veiled(reply: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `reply` with a data key that does not show itself."""
+    found = dict(reply)
+    if isinstance(found.get("Plaintext"), bytes):
+        found["Plaintext"] = KeyMaterial(found["Plaintext"])
+    return found
 
 
 def _status(reply: dict[str, Any]) -> int:

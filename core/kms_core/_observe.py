@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 
 from kms_core.events import Event, Observer
@@ -18,8 +17,13 @@ def emitter(observer: Observer | None) -> Emit | None:
     if observer is None:
         return None
 
+    tell = observer.on_event
+
     def emit(event: Event) -> None:
-        with contextlib.suppress(Exception):  # an observer that raises never hurts the caller
-            observer.on_event(event)
+        # An observer that raises never hurts the caller. Written out: `suppress` would cost a microsecond a message.
+        try:  # noqa: SIM105 - see above
+            tell(event)
+        except Exception:  # noqa: BLE001, S110 - see above
+            pass
 
     return emit

@@ -24,6 +24,10 @@ from kms_core.errors import MessageError, Step
 from kms_core.message import IV_BYTES, TAG_BYTES, Header
 from kms_core.suites import WRITTEN, Suite, derive_keys
 
+_ONLY_FRAME = FINAL_MARK + (1).to_bytes(4, "big")
+_ONLY_FRAME_REST = struct.Struct(">12sI")
+_ONLY_FRAME_BYTES = len(_ONLY_FRAME) + _ONLY_FRAME_REST.size
+
 
 def check_signature_key(header: Header) -> None:
     """Refuse an unsigned message that carries a verification key, and a signed one that lacks it.
@@ -74,12 +78,37 @@ def open_written(message: bytes, body_bytes: int, frame_length: int, data_key: b
     message_id = body[3:35]
     aes = _keyed(WRITTEN, data_key, message_id, body[-32:])
     check_header_tag(aes, HEADER_IV, message[body_bytes:body_end], body)
+    if message.startswith(_ONLY_FRAME, body_end):
+        return _only_frame(message, message_id, frame_length, aes, body_end)
     cursor = Cursor(message, body_end, step=Step.FRAME)
     try:
         plaintext = _frames(message, message_id, frame_length, aes, cursor)
     except (InvalidTag, OverflowError):
         raise MessageError(step=Step.FRAME) from None
     if cursor.position != len(message):
+        raise MessageError(step=Step.TRAILING)
+    return plaintext
+
+
+def _only_frame(message: bytes, message_id: bytes, frame_length: int, aes: AESGCM, at: int) -> bytes:
+    """Return the plaintext of a message whose only frame begins `at`: the usual kind, so written out.
+
+    Raises:
+        MessageError: it does not verify, or something follows.
+    """
+    start = at + _ONLY_FRAME_BYTES
+    if len(message) < start:
+        raise MessageError(step=Step.FRAME)
+    iv, length = _ONLY_FRAME_REST.unpack_from(message, at + 8)
+    end = start + length + TAG_BYTES
+    if length > frame_length or end > len(message):
+        raise MessageError(step=Step.FRAME)
+    try:
+        sealed, aad = message[start:end], message_id + FINAL_FRAME + struct.pack(">IQ", 1, length)
+        plaintext = aes.decrypt(iv, sealed, aad)
+    except (InvalidTag, OverflowError):
+        raise MessageError(step=Step.FRAME) from None
+    if end != len(message):
         raise MessageError(step=Step.TRAILING)
     return plaintext
 
@@ -101,6 +130,7 @@ def _keyed(suite: Suite, data_key: bytes, message_id: bytes, expected: bytes) ->
     except ValueError:
         raise MessageError(step=Step.DATA_KEY) from None
     if not hmac.compare_digest(commitment, expected):  # before any AES call: a tag alone binds no key
+        del key  # nor does a traceback show it
         raise MessageError(step=Step.COMMITMENT)
     return AESGCM(key)
 

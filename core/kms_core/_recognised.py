@@ -38,12 +38,17 @@ class Recognised:
 
     def __init__(self) -> None:
         self._known: dict[tuple[str, bytes], Known] = {}
+        self._usual_end = 0
 
     def find(self, message: bytes, purpose: str, context: Mapping[str, str]) -> Known | None:
         """Return what is known of the header of `message`, when it was opened for `purpose` under `context` before."""
         if type(context) is not dict or not message.startswith(_START):
             return None  # another mapping may compare by rules of its own: its pairs are compared, after a full check
-        known = self._known.get((purpose, message[_REST_AT : _rest_end(message)]))
+        known = self._known.get((purpose, message[_REST_AT : self._usual_end]))
+        if known is None:
+            end = _rest_end(message)
+            if (known := self._known.get((purpose, message[_REST_AT:end]))) is not None:
+                self._usual_end = end  # whoever reads the next message looks there first
         return known if known is not None and known.context == context else None
 
     def remember(self, header: Header, entry: OpeningEntry, context: Mapping[str, str]) -> None:

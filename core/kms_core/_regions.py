@@ -18,8 +18,8 @@ from kms_core.breaker import Admission, Outcome
 from kms_core.clock import Clock
 from kms_core.errors import AttemptFailure
 from kms_core.events import Attempt
-from kms_core.kms import Kms, KmsFailure
-from kms_core.taxonomy import DEADLINE, HEDGE_LOST, SATURATED, ErrorClass, classify
+from kms_core.kms import Kms, KmsFailure, waits_for_credentials
+from kms_core.taxonomy import DEADLINE, HEDGE_LOST, NO_CREDENTIALS_IN_TIME, SATURATED, ErrorClass, classify
 
 
 class Answer(Protocol):
@@ -148,6 +148,12 @@ class Regions:
         )
         return AttemptFailedError(attempt, error, failure.retry_after_seconds)
 
+    def given_up(self, note: _Note, *, started: bool) -> str:
+        """Return the code of an attempt that took too long: whether that was the region's time, or ours."""
+        if not started:
+            return SATURATED
+        return NO_CREDENTIALS_IN_TIME if waits_for_credentials(self._kms[note.region]) else DEADLINE
+
     def abandoned(self, note: _Note) -> None:
         """Take note of an attempt that says nothing of its region: the core is closing, or we have a defect."""
         self._breakers.report(note.region, note.admission, Outcome.UNKNOWN)
@@ -251,7 +257,7 @@ class Flight(Generic[A]):
         try:
             answer = self._pending.result(seconds)
         except GivenUpError as e:
-            failure = KmsFailure(DEADLINE if e.started else SATURATED)
+            failure = KmsFailure(self._regions.given_up(self._note, started=e.started))
             raise self._regions.failed(self._note, failure, None, e.run_seconds) from e
         except KmsFailure as e:
             raise self._regions.failed(self._note, e, self._pending.seconds, self._pending.run_seconds) from e

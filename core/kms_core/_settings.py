@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import math
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from kms_core.errors import ConfigurationError
 PURPOSES = ("general", "pii", "payment")
 REGIONS = ("us-east-1", "us-west-2", "eu-west-1")
 ALIAS = "alias/parker-flight-{purpose}-{environment}"
-TOKEN_FILE = "AWS_WEB_IDENTITY_TOKEN_FILE"  # noqa: S105 - a variable's name, not a secret
 _ENVIRONMENTS = ("NODE_ENV", "ENVIRONMENT")
+_INSTEAD = {"AWS_REGION": "AWS_DEFAULT_REGION"}
+"""A variable to the one that boto3 takes when it is not set."""
 
 
 @dataclass(slots=True)
@@ -30,6 +31,15 @@ class Fields:
 
     core: dict[str, Any] = field(default_factory=dict)
     keys: dict[str, dict[str, Any]] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
+    """A field, such as `max_retries` or `keys.pii.alias`, to what an error calls it."""
+    source: str = ""
+    """What every error begins with."""
+
+    def named(self, refusal: str) -> str:
+        """Return `refusal`, which begins with a field, with the name that the field has outside."""
+        name = next((one for one in self.names if refusal.startswith(f"{one} ")), "")
+        return f"{self.source}{self.names.get(name, '')}{refusal.removeprefix(name)}"
 
 
 def whole(text: str) -> int:
@@ -78,8 +88,10 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("account_id", "AWS_ACCOUNT_ID", str, "12 digits"),
     Setting("home_region", "AWS_REGION", str, "an AWS region: where this process runs, whichever is the keys' primary"),
     Setting("role_arn", "AWS_ROLE_ARN", str, "a role's ARN"),
+    Setting("web_identity_token_file", "AWS_WEB_IDENTITY_TOKEN_FILE", str, "a file with a token, as on EKS"),
     Setting("regions", "KMS_REGIONS", names, "AWS regions with commas between them", "regions"),
     Setting("region_preference", "KMS_REGION_PREFERENCE", names, "AWS regions with commas between them"),
+    Setting("primary_region", "KMS_PRIMARY_REGION", str, "an AWS region: where the keys' primaries are"),
     Setting("data_key_ttl_seconds", "KMS_DATA_KEY_TTL_MS", milliseconds, "milliseconds", "dataKeyTTL", 0.001),
     Setting("max_encryptions_per_key", "KMS_MAX_ENCRYPTIONS_PER_KEY", whole, "a whole number", "maxEncryptionsPerKey"),
     Setting(
@@ -92,17 +104,27 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("attempt_timeout_seconds", "KMS_ATTEMPT_TIMEOUT_SECONDS", seconds, "seconds"),
     Setting("breaker_open_seconds", "KMS_BREAKER_OPEN_SECONDS", seconds, "seconds"),
     Setting("slow_call_seconds", "KMS_SLOW_CALL_SECONDS", seconds, "seconds"),
+    Setting("hedging", "KMS_HEDGING", switch, "true or false"),
+    Setting("stale_if_unavailable", "KMS_STALE_IF_UNAVAILABLE", switch, "true or false"),
+    Setting("failover_on_access_denied", "KMS_FAILOVER_ON_ACCESS_DENIED", switch, "true or false"),
+    Setting("edk_arn", "KMS_EDK_ARN", str, "response or primary"),
     Setting("verify_account", "KMS_VERIFY_ACCOUNT", switch, "true or false"),
     Setting("ca_bundle", "KMS_CA_BUNDLE", str, "a file with PEM certificates"),
 )
-"""Every setting that the environment can give, besides those of a purpose (`KMS_KEY_ALIAS_*`, `KMS_KEY_ID_*`)."""
+"""Every setting that the environment can give, besides the purposes (`KMS_PURPOSES`) and those of each one
+(`KMS_KEY_ALIAS_*`, `KMS_KEY_ID_*`)."""
 
-_NOT_IN_CORE_TABLE = frozenset({"account_id", "home_region", "role_arn", "regions", "verify_account", "ca_bundle"})
+_ESTATE = ("account_id", "regions", "home_region", "primary_region", "ca_bundle")
+_SERVICES = {"kms": "endpoints", "sts": "sts_endpoints"}
+_NOT_IN_CORE_TABLE = frozenset({*_ESTATE, *_SERVICES.values(), "keys"})
+_FILES = ("ca_bundle", "web_identity_token_file")
+_NEAR = 0.7  # `keyId` is near `key_id`; of two services, `sns` is not near `sts`
 
 
 def from_environ(environ: Mapping[str, str]) -> Fields:
     """Return the settings that `environ` gives.
 
+    Purposes: those of `KMS_PURPOSES`, with commas; else `general`, `pii`, `payment` and those that have a key below.
     Keys: `KMS_KEY_ALIAS_<PURPOSE>` and `KMS_KEY_ID_<PURPOSE>`; a purpose without an alias of its own has
     `alias/parker-flight-<purpose>-<environment>`, where the environment is `NODE_ENV`, `ENVIRONMENT` or `production`.
 
@@ -110,70 +132,80 @@ def from_environ(environ: Mapping[str, str]) -> Fields:
         ConfigurationError: a variable is missing or cannot be read; its name is in the text.
     """
     given = {name: value.strip() for name, value in environ.items() if value.strip()}
-    if "AWS_REGION" not in given and "AWS_DEFAULT_REGION" in given:
-        given["AWS_REGION"] = given["AWS_DEFAULT_REGION"]
     found = Fields(core={"verify_account": True, "regions": REGIONS})
     for setting in SETTINGS:
-        if setting.variable in given:
-            found.core[setting.field] = _parsed(setting, given[setting.variable])
+        variable = setting.variable if setting.variable in given else _INSTEAD.get(setting.variable, "")
+        if variable in given:
+            found.core[setting.field] = _parsed(setting, variable, given[variable])
+            found.names[setting.field] = f"{variable}: {setting.field}"
     for setting in SETTINGS[:2]:
         if setting.field not in found.core:
             raise ConfigurationError(f"{setting.variable} is not set: {setting.expected}")
-    if TOKEN_FILE in given:
-        found.core.pop("role_arn", None)  # boto3 itself takes role and token (IRSA): nothing is left to assume
-    found.keys = _keys_of(given)
+    if "role_arn" not in found.core:
+        found.core.pop("web_identity_token_file", None)  # boto3 too heeds it together with a role alone
+    _take_purposes(given, found)
+    _take_keys(given, found)
     return found
 
 
-def from_toml(path: Path, *, others: Mapping[str, Any]) -> Fields:
+def from_toml(path: Path, *, core: Collection[str], key: Collection[str]) -> Fields:
     """Return the settings of the product's TOML file: `[estate] [keys.*] [endpoints.*] [core]`; the rest is not ours.
+
+    `[core]` is ours alone. In the others' tables, what is nearly a key of ours is refused, and what is not is left to
+    the commands that share the file.
 
     Args:
         path: of the file.
-        others: fields of `CoreConfig` that `SETTINGS` does not have, with their defaults: `[core]` may set them too.
+        core: the fields of `CoreConfig`; `[core]` may set all that stand nowhere else.
+        key: the fields of `KeyConfig`.
 
     Raises:
-        ConfigurationError: not readable, not TOML, something missing, or an unknown key under `[core]`.
+        ConfigurationError: not readable, not TOML, no table where one belongs, something missing, or a key that is
+            unknown.
     """
     document = _document(path)
-    estate = _table(path, document, "estate")
-    found = Fields()
-    found.core |= {
-        "account_id": _required(path, estate, "account_id"),
-        "regions": tuple(_required(path, estate, "regions")),
-        "ca_bundle": _anchored(path, estate.get("ca_bundle")),
-    }
-    if "primary_region" in estate:
-        found.core["primary_region"] = estate["primary_region"]
-    found.core["home_region"] = estate.get("home_region") or next(iter(found.core["regions"]), "")
-    endpoints = document.get("endpoints", {})
-    found.core["endpoints"] = {region: named["kms"] for region, named in endpoints.items() if "kms" in named}
-    found.core["sts_endpoints"] = {region: named["sts"] for region, named in endpoints.items() if "sts" in named}
-    found.core |= _core_table(path, document.get("core", {}), others)
-    for purpose, key in _table(path, document, "keys").items():
-        found.keys[purpose] = {name: key[name] for name in ("alias", "key_id", "strict_key_state") if name in key}
+    found = Fields(core={"verify_account": True}, source=f"{path}: ")
+    in_core = _in_core_table(core)
+    _read_estate(path, document, in_core, found)
+    _read_core(path, document, in_core, found)
+    _read_endpoints(path, document, found)
+    _read_keys(path, document, key, found)
+    for name in _FILES:
+        found.core[name] = _anchored(path, found.core.get(name))
     return found
 
 
-def _parsed(setting: Setting, text: str) -> Any:
+def _parsed(setting: Setting, variable: str, text: str) -> Any:
     try:
         return setting.parse(text)
     except (ValueError, KeyError) as e:
-        raise ConfigurationError(f"{setting.variable} must be {setting.expected}, not {text!r}") from e
+        raise ConfigurationError(f"{variable} must be {setting.expected}, not {text!r}") from e
 
 
-def _keys_of(given: Mapping[str, str]) -> dict[str, dict[str, Any]]:
-    environment = next((given[name] for name in _ENVIRONMENTS if name in given), "production")
-    keys: dict[str, dict[str, Any]] = {
-        purpose: {"alias": ALIAS.format(purpose=purpose, environment=environment)} for purpose in PURPOSES
-    }
+def _take_purposes(given: Mapping[str, str], found: Fields) -> None:
+    """Give every purpose the alias that follows from its name."""
+    purposes = names(given["KMS_PURPOSES"]) if "KMS_PURPOSES" in given else PURPOSES
+    environment = next((name for name in _ENVIRONMENTS if name in given), "")
+    said_by = " and ".join(name for name in ("KMS_PURPOSES", environment) if name in given)
+    for purpose in purposes:
+        found.keys[purpose] = {"alias": ALIAS.format(purpose=purpose, environment=given.get(environment, "production"))}
+        if said_by:
+            found.names[f"keys.{purpose}.alias"] = f"{said_by}: keys.{purpose}.alias"
+    if "KMS_PURPOSES" in given:
+        found.names |= {name: f"KMS_PURPOSES: {name}" for name in ("keys", *(f"keys.{one}" for one in purposes))}
+
+
+def _take_keys(given: Mapping[str, str], found: Fields) -> None:
+    """Give the purposes the keys that are said to be theirs."""
     for prefix, name in (("KMS_KEY_ALIAS_", "alias"), ("KMS_KEY_ID_", "key_id")):
-        for variable in sorted(given):
-            if variable.startswith(prefix):
-                keys.setdefault(variable.removeprefix(prefix).lower(), {})[name] = given[variable]
-    if nameless := [purpose for purpose, key in keys.items() if "alias" not in key]:
+        for variable in sorted(one for one in given if one.startswith(prefix)):
+            purpose = variable.removeprefix(prefix).lower()
+            if "KMS_PURPOSES" in given and purpose not in found.keys:
+                raise ConfigurationError(f"{variable} is set, but KMS_PURPOSES does not list {purpose}")
+            found.keys.setdefault(purpose, {})[name] = given[variable]
+            found.names |= {one: f"{variable}: {one}" for one in (f"keys.{purpose}", f"keys.{purpose}.{name}")}
+    if nameless := [purpose for purpose, key in found.keys.items() if "alias" not in key]:
         raise ConfigurationError(f"KMS_KEY_ALIAS_{nameless[0].upper()} is not set")
-    return keys
 
 
 def _document(path: Path) -> dict[str, Any]:
@@ -185,45 +217,92 @@ def _document(path: Path) -> dict[str, Any]:
         raise ConfigurationError(f"{path}: not valid TOML: {e}") from e
 
 
-def _table(path: Path, document: Mapping[str, Any], name: str) -> dict[str, Any]:
-    table = document.get(name)
-    if not isinstance(table, dict) or not table:
+def _table(path: Path, name: str, value: Any) -> dict[str, Any]:
+    """Return `value`, which the file has under `name`, when it is a table; None: it has nothing there."""
+    if value is None:
         raise ConfigurationError(f"{path}: [{name}] is missing")
-    return table
+    if not isinstance(value, dict):
+        raise ConfigurationError(f"{path}: {name} must be a table, not {value!r}")
+    return value
 
 
-def _required(path: Path, estate: Mapping[str, Any], name: str) -> Any:
-    if not estate.get(name):
-        raise ConfigurationError(f"{path}: estate.{name} is missing")
-    return estate[name]
+def _in_core_table(fields: Collection[str]) -> dict[str, tuple[str, float]]:
+    """Return what may stand under `[core]`: a name to the field, and to what its number is multiplied by."""
+    found = {name: (name, 1.0) for name in fields}
+    found |= {setting.guide: (setting.field, setting.guide_scale) for setting in SETTINGS if setting.guide}
+    return {name: target for name, target in found.items() if target[0] not in _NOT_IN_CORE_TABLE}
 
 
-def _anchored(path: Path, file: str | None) -> str | None:
-    """Return `file` as it counts from the folder of `path`."""
-    return None if file is None else str(path.resolve().parent / Path(file).expanduser())
+def _of_both(in_core: Collection[str]) -> dict[str, str]:
+    """Return the names under `[core]` and `[estate]`, to where they stand: who mistakes the table is told."""
+    return {name: f"core.{name}" for name in in_core} | {name: f"estate.{name}" for name in _ESTATE}
 
 
-def _core_table(path: Path, table: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
-    by_name = {name: (name, 1.0) for name in others if name not in _NOT_IN_CORE_TABLE}
-    by_name |= {s.field: (s.field, 1.0) for s in SETTINGS if s.field not in _NOT_IN_CORE_TABLE}
-    by_name |= {s.guide: (s.field, s.guide_scale) for s in SETTINGS if s.guide and s.field not in _NOT_IN_CORE_TABLE}
-    found: dict[str, Any] = {}
+def _refuse_unknown(path: Path, where: str, table: Collection[str], ours: Mapping[str, str], *, near: bool) -> None:
+    """Refuse a key of `table` that is not among `ours`, its name to its place; `near`: only one that is nearly."""
+    for name in table:
+        if ours.get(name) == f"{where}.{name}":
+            continue
+        found = difflib.get_close_matches(name, ours, n=1, cutoff=_NEAR)
+        if found or not near:
+            hint = f"; did you mean {ours[found[0]]}?" if found else ""
+            raise ConfigurationError(f"{path}: {where}.{name}: unknown key{hint}")
+
+
+def _read_estate(path: Path, document: Mapping[str, Any], in_core: Collection[str], found: Fields) -> None:
+    table = _table(path, "estate", document.get("estate"))
+    _refuse_unknown(path, "estate", table, _of_both(in_core), near=True)
+    for name in ("account_id", "regions"):
+        if name not in table:
+            raise ConfigurationError(f"{path}: estate.{name} is missing")
+    regions = table["regions"]
+    found.core["home_region"] = regions[0] if isinstance(regions, list) and regions else ""
+    for name in _ESTATE:
+        if name in table:
+            found.core[name] = table[name]
+            found.names[name] = f"estate.{name}"
+
+
+def _read_core(
+    path: Path, document: Mapping[str, Any], in_core: Mapping[str, tuple[str, float]], found: Fields
+) -> None:
+    table = _table(path, "core", document.get("core", {}))
+    _refuse_unknown(path, "core", table, _of_both(in_core), near=False)
     for name, value in table.items():
-        if name not in by_name:
-            near = difflib.get_close_matches(name, by_name, n=1)
-            raise ConfigurationError(
-                f"{path}: core.{name}: unknown key" + (f"; did you mean {near[0]}?" if near else "")
-            )
-        target, scale = by_name[name]
-        if target in found:
+        target, scale = in_core[name]
+        if target in found.names:
             raise ConfigurationError(f"{path}: core.{name}: {target} is given twice")
-        found[target] = _toml_value(path, name, value, scale, others.get(target, 0.0))
-    return found
+        is_scaled = scale != 1.0 and type(value) in {int, float}  # anything else is refused as the field it is
+        found.core[target] = value * scale if is_scaled else value
+        found.names[target] = f"core.{name}" if name == target else f"core.{name}: {target}"
 
 
-def _toml_value(path: Path, name: str, value: Any, scale: float, default: Any) -> Any:
-    if isinstance(value, list) and isinstance(default, tuple):
-        return tuple(value)
-    if type(value) is type(default) or (type(value) is int and isinstance(default, float)):
-        return value * scale if scale != 1.0 else value
-    raise ConfigurationError(f"{path}: core.{name} must be as {default!r} is, not {value!r}")
+def _read_endpoints(path: Path, document: Mapping[str, Any], found: Fields) -> None:
+    for region, named in _table(path, "endpoints", document.get("endpoints", {})).items():
+        where = f"endpoints.{region}"
+        table = _table(path, where, named)
+        _refuse_unknown(path, where, table, {service: f"{where}.{service}" for service in _SERVICES}, near=True)
+        for service, target in _SERVICES.items():
+            if service in table:
+                found.core.setdefault(target, {})[region] = table[service]
+                found.names[f"{target}.{region}"] = f"{where}.{service}"
+
+
+def _read_keys(path: Path, document: Mapping[str, Any], fields: Collection[str], found: Fields) -> None:
+    for purpose, given in _table(path, "keys", document.get("keys")).items():
+        where = f"keys.{purpose}"
+        table = _table(path, where, given)
+        _refuse_unknown(path, where, table, {name: f"{where}.{name}" for name in fields}, near=True)
+        if "alias" not in table:
+            raise ConfigurationError(f"{path}: {where}.alias is missing")
+        found.keys[purpose] = {name: table[name] for name in fields if name in table}
+
+
+def _anchored(path: Path, file: Any) -> Any:
+    """Return `file` as it counts from the folder of `path`; what names no file is left as it is."""
+    if not isinstance(file, str) or not file:
+        return file
+    try:
+        return str(path.resolve().parent / Path(file).expanduser())
+    except RuntimeError as e:  # nobody here has that name
+        raise ConfigurationError(f"{path}: {file!r} names no folder: {e}") from e

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import os
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -19,26 +20,36 @@ from botocore.config import Config
 from botocore.credentials import CredentialProvider, CredentialResolver, DeferredRefreshableCredentials
 from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError
 
+from kms_core._quiet import secrets_in_answers
+from kms_core.clock import Clock, SystemClock
 from kms_core.config import CoreConfig
 from kms_core.errors import ConfigurationError
 
 _ROLE_SECONDS = 3600
+_FAILED_SECONDS = 2.0
 _SERVER_ERRORS = range(500, 600)
+_THROTTLED = frozenset({"Throttling", "ThrottlingException", "RequestLimitExceeded", "SlowDown"})
 _METHOD = "assume-role"
 
 AwsError = (BotoCoreError, ClientError)
 
 
-def session(config: CoreConfig) -> Any:
+def session(config: CoreConfig, clock: Clock | None = None) -> Any:
     """Return the boto3 session of a core: the credentials that boto3 finds, or the role that `config` names.
 
     A role's credentials are fetched at the first request and again before they expire. What goes wrong then is
     `CredentialRetrievalError`, so that an outage of STS is never taken for one of KMS.
+
+    Raises:
+        ConfigurationError: the profile that the environment names is not there.
     """
     ours = _base_session()
     if config.role_arn is not None:
-        ours.register_component("credential_provider", CredentialResolver([_Role(config)]))
-    return boto3.session.Session(botocore_session=ours)
+        ours.register_component("credential_provider", CredentialResolver([_Role(config, clock or SystemClock())]))
+    try:
+        return boto3.session.Session(botocore_session=ours)
+    except BotoCoreError as e:
+        raise ConfigurationError(f"no session of boto3's: {e}") from e
 
 
 def refuse_another_account(config: CoreConfig, made: Any) -> None:
@@ -57,7 +68,7 @@ def refuse_another_account(config: CoreConfig, made: Any) -> None:
 
 def fetch_credentials(made: Any) -> None:
     """Have the credentials of `made`, a session, before a request to KMS waits for them; failing is for later."""
-    with contextlib.suppress(*AwsError):
+    with contextlib.suppress(*AwsError, AttributeError):  # there may be none at all
         made.get_credentials().get_frozen_credentials()
 
 
@@ -78,34 +89,51 @@ def _models() -> Any:
 
 
 class _Role(CredentialProvider):  # type: ignore[misc] # botocore has no types
-    """A provider of refreshed credentials, in the place of botocore's own chain."""
+    """A provider of refreshed credentials, in the place of botocore's own chain.
+
+    botocore asks for them under a lock, so whoever comes while STS is silent waits his turn: a failure is remembered
+    for a moment, else each in turn would find it out anew.
+    """
 
     METHOD = _METHOD
 
-    def __init__(self, config: CoreConfig) -> None:
+    def __init__(self, config: CoreConfig, clock: Clock) -> None:
         super().__init__()
         self._config = config
+        self._clock = clock
         self._base = boto3.session.Session(botocore_session=_base_session())
         self._made = DeferredRefreshableCredentials(self._refresh, _METHOD)
+        self._why_not = ""
+        self._not_again_before = 0.0
 
     def load(self) -> DeferredRefreshableCredentials:
         return self._made
 
     def _refresh(self) -> Mapping[str, str]:
-        name = f"kms-core-{os.getpid()}"
-        ask: Callable[[Any], Any] = lambda sts: sts.assume_role(  # noqa: E731 - one request, named by its type
-            RoleArn=self._config.role_arn, RoleSessionName=name, DurationSeconds=_ROLE_SECONDS
-        )
+        if self._why_not and self._clock.monotonic() < self._not_again_before:
+            raise CredentialRetrievalError(provider=_METHOD, error_msg=self._why_not)
         try:
-            found = _first_answer(self._config, self._base, ask)["Credentials"]
-        except AwsError as e:
-            raise CredentialRetrievalError(provider=_METHOD, error_msg=type(e).__name__) from e
+            with secrets_in_answers():
+                found = _first_answer(self._config, self._base, self._ask)["Credentials"]
+        except (*AwsError, OSError, UnicodeDecodeError) as e:
+            self._why_not = type(e).__name__
+            self._not_again_before = self._clock.monotonic() + _FAILED_SECONDS
+            raise CredentialRetrievalError(provider=_METHOD, error_msg=self._why_not) from e
+        self._why_not = ""
         return {
             "access_key": found["AccessKeyId"],
             "secret_key": found["SecretAccessKey"],
             "token": found["SessionToken"],
             "expiry_time": found["Expiration"].isoformat(),
         }
+
+    def _ask(self, sts: Any) -> Any:
+        name, token_file = f"kms-core-{os.getpid()}", self._config.web_identity_token_file
+        asked = {"RoleArn": self._config.role_arn, "RoleSessionName": name, "DurationSeconds": _ROLE_SECONDS}
+        if token_file is None:
+            return sts.assume_role(**asked)
+        token = Path(token_file).read_text(encoding="utf-8")  # each time: the platform replaces it
+        return sts.assume_role_with_web_identity(**asked, WebIdentityToken=token)
 
 
 def _first_answer(config: CoreConfig, made: Any, ask: Callable[[Any], Any]) -> Any:
@@ -146,5 +174,6 @@ def _domain(config: CoreConfig) -> str:
 def _elsewhere(error: Exception) -> bool:
     """Return whether another region's STS may do better: this one was not reached, or failed by itself."""
     if isinstance(error, ClientError):
-        return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) in _SERVER_ERRORS
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return status in _SERVER_ERRORS or error.response.get("Error", {}).get("Code", "") in _THROTTLED
     return True

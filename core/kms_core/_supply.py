@@ -26,7 +26,7 @@ from kms_core.kms import KmsFailure
 from kms_core.taxonomy import DEADLINE, SATURATED, classify
 
 V = TypeVar("V")
-REFRESH_LANE = "refresh"
+BACKGROUND_LANE = "background"
 OUTAGE_SECONDS = 5.0
 """While every region is away, one caller in so long asks KMS again; the others do not wait for that."""
 _REVOKED = frozenset({"AccessDeniedException", "DisabledException", "KMSInvalidStateException", "NotFoundException"})

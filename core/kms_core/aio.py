@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
@@ -16,10 +17,11 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 from kms_core._facade_lifecycle import WarmUp
 from kms_core._health import CoreHealth
+from kms_core._pinned import PinnedCore
 from kms_core._self_check import SelfCheck
 from kms_core.batch import Opened, Refused, Sealed, ToOpen, ToSeal
 from kms_core.config import CoreConfig
-from kms_core.core import Core, PinnedCore
+from kms_core.core import Core
 from kms_core.errors import ClosedError
 from kms_core.message import EncryptedDataKey
 
@@ -32,10 +34,13 @@ WORKERS = 32
 class _Threads:
     """Runs calls in threads, and refuses when they are gone."""
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, refuse: Callable[[], None]) -> None:
+        self._refuse = refuse
+        """Raises when the core is closed, or was made in another process, whose threads are not here."""
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="kms-core-aio")
 
     async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        self._refuse()
         bound = functools.partial(call, *args, **kwargs)
         try:
             future = asyncio.get_running_loop().run_in_executor(self._pool, bound)
@@ -57,7 +62,7 @@ class AsyncCore:
 
     def __init__(self, core: Core, *, workers: int = WORKERS) -> None:
         self._core = core
-        self._threads = _Threads(workers)
+        self._threads = _Threads(workers, core._refuse_if_closed)  # noqa: SLF001 - the same package's
 
     @classmethod
     async def start(cls, config: CoreConfig, *, workers: int = WORKERS, **options: Any) -> Self:
@@ -66,7 +71,21 @@ class AsyncCore:
         Raises:
             ConfigurationError: as `Core`.
         """
-        return cls(await asyncio.to_thread(Core, config, **options), workers=workers)
+        abandoned, made = threading.Event(), list[Core]()
+
+        def make() -> Core:
+            made.append(Core(config, **options))
+            if abandoned.is_set():
+                made[0].close()
+            return made[0]
+
+        try:
+            return cls(await asyncio.to_thread(make), workers=workers)
+        except asyncio.CancelledError:
+            abandoned.set()  # the thread goes on: whoever of the two comes last closes the core
+            if made:
+                threading.Thread(target=made[0].close).start()
+            raise
 
     async def encrypt(self, plaintext: bytes, *, purpose: str, context: Mapping[str, str]) -> bytes:
         """Do as `Core.encrypt`."""

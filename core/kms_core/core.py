@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import random
 import threading
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from kms_core._breakers import Breakers
 from kms_core._budget import Budgets
 from kms_core._bulkhead import Bulkhead, Lane
 from kms_core._data_keys import DataKeys
+from kms_core._deadline import Deadline
 from kms_core._envelope import Envelope
 from kms_core._facade_bulk import Bulk
 from kms_core._facade_lifecycle import Lifecycle
@@ -21,12 +23,12 @@ from kms_core._failover import Failover, Settings
 from kms_core._health import CoreHealth, Sight
 from kms_core._hedge import Hedging
 from kms_core._keyring import KeyRing
-from kms_core._kms_boto3 import connector
 from kms_core._observe import emitter
 from kms_core._order import Order
+from kms_core._pinned import PinnedCore, owned
 from kms_core._quarantine import Quarantine
 from kms_core._regions import Regions
-from kms_core._supply import REFRESH_LANE, Supply
+from kms_core._supply import BACKGROUND_LANE, Supply
 from kms_core._timing import Timings
 from kms_core.breaker import BreakerPolicy
 from kms_core.clock import Clock, SystemClock
@@ -34,7 +36,6 @@ from kms_core.config import CoreConfig
 from kms_core.errors import ConfigurationError
 from kms_core.events import Observer
 from kms_core.kms import Kms
-from kms_core.message import EncryptedDataKey
 from kms_core.overrides import OverrideSource
 
 
@@ -46,7 +47,8 @@ class Core(Bulk, Lifecycle, OperatorFacade):
     Args:
         config: which keys in which regions, and how patiently.
         observer: told about attempts, failovers, breakers and the cache (`kms_core.events`).
-        on_client: called once with each region and its boto3 client, before the client is used.
+        on_client: called once with each region and each boto3 client of it, before the client is used: at the start,
+            and in a thread of the core's when credentials had to be looked up anew.
         clock: the machine's own when None.
         rng: chooses jitter only; never key material.
         connect: makes a region's `Kms`; boto3 when None. For tests: `kms_core.testing.FakeEstate.connect`.
@@ -57,6 +59,7 @@ class Core(Bulk, Lifecycle, OperatorFacade):
     Raises:
         ConfigurationError: an alias exists in no region, or is another account's, or a file is missing. Regions that
             cannot be reached are no such error: they join later.
+        KmsDeniedError: whoever gives boto3 its credentials does not, or not in time.
     """
 
     def __init__(
@@ -79,7 +82,9 @@ class Core(Bulk, Lifecycle, OperatorFacade):
         self._clock = clock
         self._lane = lane or functools.partial(Bulkhead, clock=clock)
         self._closing = threading.Event()
-        session = _sts.session(config) if connect is None else None
+        start_by = Deadline(clock, config.deadline_seconds)
+        session = _sts.session(config, clock) if connect is None else None
+        clients = self._clients(connect, on_client, session, start_by)
         timings = Timings(
             config.regions, slow_seconds=config.slow_call_seconds, attempt_seconds=config.attempt_timeout_seconds
         )
@@ -88,7 +93,7 @@ class Core(Bulk, Lifecycle, OperatorFacade):
         self._watch_overrides(overrides, order, emit)
         self._breakers = Breakers(config.region_order, _breaker_policy(config), clock=clock, rng=rng, emit=emit)
         self._regions = Regions(
-            _connected(config, connect or connector(config, on_client, session, clock)),
+            clients,
             {region: self._lane(region) for region in config.regions},
             self._breakers,
             timings=timings,
@@ -96,6 +101,7 @@ class Core(Bulk, Lifecycle, OperatorFacade):
             clock=clock,
             emit=emit,
         )
+        background = self._lane(BACKGROUND_LANE)
         failover = Failover(
             self._regions,
             self._breakers,
@@ -104,6 +110,7 @@ class Core(Bulk, Lifecycle, OperatorFacade):
             order,
             budgets,
             Hedging(self._regions, self._breakers, timings, clock=clock, emit=emit) if config.hedging else None,
+            background,
             clock=clock,
             rng=rng,
             emit=emit,
@@ -118,11 +125,12 @@ class Core(Bulk, Lifecycle, OperatorFacade):
             order=order,
         )
         self._keyring = KeyRing(config, failover, clock=clock)
-        self._supply = Supply(config, self._keyring, self._breakers, self._lane(REFRESH_LANE), clock=clock, emit=emit)
+        self._supply = Supply(config, self._keyring, self._breakers, background, clock=clock, emit=emit)
         self._envelope = Envelope(
             config, self._keyring, _data_keys(config, failover), self._supply, clock=clock, emit=emit
         )
-        self._start(session)
+        weakref.finalize(self, _let_go, self._closing, self._regions, background).atexit = False
+        self._start(session, start_by)
         self._start_watch(override_interval_seconds)
 
     def encrypt(self, plaintext: bytes, *, purpose: str, context: Mapping[str, str]) -> bytes:
@@ -135,7 +143,7 @@ class Core(Bulk, Lifecycle, OperatorFacade):
             KmsUnavailableError, KmsDeniedError: there is no data key to be had.
         """
         self._refuse_if_closed()
-        return self._envelope.seal(_bytes(plaintext), purpose=purpose, context=context)
+        return self._envelope.seal(owned(plaintext), purpose=purpose, context=context)
 
     def decrypt(self, message: bytes, *, purpose: str, context: Mapping[str, str]) -> bytes:
         """Return the plaintext of `message`, when it is of `purpose` and was sealed under exactly `context`.
@@ -148,7 +156,7 @@ class Core(Bulk, Lifecycle, OperatorFacade):
             KmsUnavailableError, KmsDeniedError: no region could open its data key.
         """
         self._refuse_if_closed()
-        return self._envelope.open(_bytes(message), purpose=purpose, context=context)
+        return self._envelope.open(owned(message), purpose=purpose, context=context)
 
     def pinned(self, region: str) -> PinnedCore:
         """Return this core confined to `region`.
@@ -161,42 +169,20 @@ class Core(Bulk, Lifecycle, OperatorFacade):
         return PinnedCore(self._envelope, region, self._refuse_if_closed)
 
     def health(self) -> CoreHealth:
-        """Return what this process knows of its regions and keys; asks nobody."""
+        """Return what this process knows of its regions and keys; asks nobody.
+
+        Raises:
+            ForkedError: this is a child process.
+        """
+        self._refuse_if_forked()
         return self._sight.health(self._keyring.ids(), self._supply.stale_uses())
 
 
-class PinnedCore:
-    """One region of a `Core`: no cache and no failover, so that what it says is about that region.
-
-    A breaker never refuses it, its outcome counts in the breaker, and it takes the probe's permit when one is free.
-    """
-
-    def __init__(self, envelope: Envelope, region: str, refuse_if_closed: Callable[[], None]) -> None:
-        self._envelope = envelope
-        self._refuse_if_closed = refuse_if_closed
-        self.region = region
-
-    def encrypt(self, plaintext: bytes, *, purpose: str, context: Mapping[str, str]) -> bytes:
-        """Do as `Core.encrypt`, with a data key that this region makes for it."""
-        self._refuse_if_closed()
-        return self._envelope.seal(_bytes(plaintext), purpose=purpose, context=context, region=self.region)
-
-    def decrypt(self, message: bytes, *, purpose: str, context: Mapping[str, str]) -> bytes:
-        """Do as `Core.decrypt`, with a data key that this region opens now."""
-        self._refuse_if_closed()
-        return self._envelope.open(_bytes(message), purpose=purpose, context=context, region=self.region)
-
-    def unwrap(self, wrapped: EncryptedDataKey, context: Mapping[str, str], *, purpose: str) -> None:
-        """Ask KMS in this region to unwrap `wrapped` under exactly `context`, which nobody compares before.
-
-        Returns nothing, never the key: what counts is whether KMS itself refuses.
-
-        Raises:
-            MessageError: another purpose's key wrapped it (`error_code` is empty), or KMS refused (it is KMS's).
-            KmsUnavailableError, KmsDeniedError: the region could not say.
-        """
-        self._refuse_if_closed()
-        self._envelope.unwrap(wrapped, context, purpose=purpose, region=self.region)
+def _let_go(closing: threading.Event, regions: Regions, background: Lane) -> None:
+    """End the threads of a core that was forgotten and not closed."""
+    closing.set()
+    background.close()
+    regions.close()
 
 
 def _failover_settings(config: CoreConfig) -> Settings:
@@ -219,25 +205,3 @@ def _breaker_policy(config: CoreConfig) -> BreakerPolicy:
         max_open_seconds=max(60.0, config.breaker_open_seconds),
         probe_seconds=2 * config.attempt_timeout_seconds,
     )
-
-
-def _connected(config: CoreConfig, connect: Callable[[str], Kms]) -> dict[str, Kms]:
-    """Return a `Kms` for each region; when one cannot be made, those that were are closed."""
-    made: dict[str, Kms] = {}
-    try:
-        for region in config.regions:
-            made[region] = connect(region)
-    except BaseException:
-        for kms in made.values():
-            kms.close()
-        raise
-    return made
-
-
-def _bytes(value: bytes | bytearray | memoryview) -> bytes:
-    """Return `value` as bytes of our own, which nobody can change under us."""
-    if isinstance(value, bytes):
-        return value
-    if isinstance(value, bytearray | memoryview):
-        return bytes(value)
-    raise TypeError(f"bytes are expected, not {type(value).__name__}")

@@ -135,7 +135,7 @@ Event = (
 class Observer(Protocol):
     """Who wants to know.
 
-    Called from the threads that call the core, possibly several at once, never under one of the core's locks.
+    Called from the threads that call the core and from its own, possibly several at once, never under one of its locks.
     An observer that raises never hurts the caller; one that blocks does.
     """
 

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 GENERATE_DATA_KEY = "GenerateDataKey"
 DECRYPT = "Decrypt"
 DESCRIBE_KEY = "DescribeKey"
+
+
+class KeyMaterial(bytes):
+    """Bytes that do not show themselves: error reporters print the local variables of a traceback."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<key material>"
+
+    __str__ = __repr__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,3 +96,12 @@ class Kms(Protocol):
     def close(self) -> None:
         """Close the connections; requests that are out may still end."""
         ...
+
+
+def waits_for_credentials(kms: Kms) -> bool:
+    """Return whether `kms`, by its optional method of this name, has requests that nothing was sent of yet.
+
+    They wait for credentials, so it is not the region that they wait for.
+    """
+    asked: Callable[[], bool] | None = getattr(kms, "waits_for_credentials", None)
+    return asked is not None and asked()

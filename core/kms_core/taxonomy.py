@@ -30,6 +30,8 @@ WRONG_LENGTH = "WrongLength"
 header that nobody has authenticated yet, so this may be the message's doing as well as the region's (ADR 0010)."""
 SATURATED = "Saturated"
 """Nothing was sent: every worker for the region is busy. Our own limit, which says nothing of the region."""
+NO_CREDENTIALS_IN_TIME = "CredentialsLate"
+"""Nothing was sent in time: the request waited for credentials, so for STS or whoever gives them, and not for KMS."""
 HEDGE_LOST = "HedgeLost"
 """A second request to another region was faster (`CoreConfig.hedging`); ends no call."""
 WRONG_ACCOUNT = "WrongAccount"
@@ -132,6 +134,7 @@ TABLE: dict[str, ErrorClass] = {
     "NoCredentialsError": _NOT_ASKED,
     "PartialCredentialsError": _NOT_ASKED,
     "CredentialRetrievalError": _NOT_ASKED,
+    NO_CREDENTIALS_IN_TIME: _NOT_ASKED,
     "TokenRetrievalError": _NOT_ASKED,
     "LimitExceededException": _REFUSED,
     "DryRunOperationException": _REFUSED,  # "would have worked": nobody here asks so, and there is no key in it
@@ -140,6 +143,9 @@ TABLE: dict[str, ErrorClass] = {
 
 STALE_CREDENTIALS = frozenset(code for code, row in TABLE.items() if row is _STALE_CREDENTIALS)
 """Codes after which the credentials are looked up anew before the one retry."""
+
+LOOK_AGAIN = STALE_CREDENTIALS | {"NoCredentialsError"}
+"""Codes after which the credentials are looked up anew for the next request: they may have come meanwhile."""
 
 
 def classify(error: BaseException, operation: str = "") -> ErrorClass:

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_core import ErrorDetails
 
 from kms_core import CoreConfig, KeyConfig
+from kms_core.config import GUIDE_NAMES, MAX_FRAME_LENGTH
 
 REGION_NAME = r"^[a-z]{2}(-[a-z]+)+-\d$"
 Region = Annotated[str, Field(pattern=REGION_NAME)]
@@ -105,7 +106,22 @@ class Endpoint(_Section):
 
 
 class Core(_Section):
-    """The crypto core's settings; names and defaults are the setup guide's where it has one."""
+    """The crypto core's settings; names and defaults are those of `kms_core.CoreConfig`, which a test compares."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _guides_names(cls, given: Any) -> Any:
+        """Take the setup guide's names too, as the application does, which reads the same file."""
+        if not isinstance(given, dict):
+            return given
+        named = {name: given[name] for name in GUIDE_NAMES if name in given}
+        found = {name: value for name, value in given.items() if name not in named}
+        for name, value in named.items():
+            target, scale = GUIDE_NAMES[name]
+            if target in found:
+                raise ValueError(f"{target} is given twice")
+            found[target] = value * scale if scale != 1.0 and isinstance(value, int | float) else value
+        return found
 
     region_preference: Names = ()
     data_key_ttl_seconds: Seconds = 300.0
@@ -118,6 +134,17 @@ class Core(_Section):
     attempt_timeout_seconds: Seconds = 2.5
     breaker_open_seconds: Seconds = 5.0
     slow_call_seconds: Seconds = 1.0
+    max_encrypted_data_keys: int = Field(default=3, ge=1, le=65_535)
+    frame_length: int = Field(default=65_536, ge=1, le=MAX_FRAME_LENGTH)
+    hedging: bool = False
+    failover_on_access_denied: bool = False
+    edk_arn: Literal["response", "primary"] = "response"
+    stale_if_unavailable: bool = False
+    stale_max_age_seconds: Seconds = 900.0
+    accept_legacy_suites: bool = False
+    role_arn: str | None = None
+    web_identity_token_file: str | None = None
+    verify_account: bool = True
 
 
 class Canaries(_Section):
@@ -263,6 +290,8 @@ class Settings(_Section):
                 for purpose, key in self.keys.items()
             },
             endpoints={region: e.kms for region, e in self.endpoints.items() if e.kms},
+            sts_endpoints={region: e.sts for region, e in self.endpoints.items() if e.sts},
+            primary_region=self.estate.primary_region,
             ca_bundle=str(ca_bundle) if ca_bundle else None,
             **self.core.model_dump(),
         )
@@ -293,7 +322,7 @@ def load(path: Path) -> Settings:
 
 
 def _anchor_paths(document: dict[str, Any], folder: Path) -> None:
-    for section, key in (("estate", "ca_bundle"), ("state", "dir")):
+    for section, key in (("estate", "ca_bundle"), ("core", "web_identity_token_file"), ("state", "dir")):
         table = document.get(section)
         if isinstance(table, dict) and isinstance(table.get(key), str):
             table[key] = str(folder / Path(table[key]).expanduser())

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kms_core import ClosedError, Core
+from kms_core import ClosedError, Core, ForkedError
 from kms_core.aio import AsyncCore
 from kms_core.batch import Opened, Sealed, ToOpen, ToSeal
 from kms_core.message import encrypted_data_keys
@@ -115,3 +115,46 @@ def test_an_existing_core_may_be_wrapped(core: Core) -> None:
     asyncio.run(whole())
     with pytest.raises(ClosedError):
         core.encrypt(b"x", purpose="general", context=CONTEXT)
+
+
+def test_a_child_process_is_refused_and_does_not_hang(estate: FakeEstate, config: Any) -> None:
+    """The executor believes that its threads are there."""
+
+    async def test(core: AsyncCore) -> None:
+        await core.encrypt(b"x", purpose="general", context=CONTEXT)
+        core.blocking.forked()  # what the operating system's fork calls in the child
+
+        with pytest.raises(ForkedError):
+            await core.encrypt(b"x", purpose="general", context=CONTEXT)
+        for refused in (core.health, lambda: core.blocking.force(EAST, "open", for_seconds=1, reason="a test")):
+            with pytest.raises(ForkedError):
+                refused()
+        core.blocking._forked = False  # this is the parent after all: let it close what is its own
+        core.blocking._closing = threading.Event()
+
+    _run(estate, config, test)
+
+
+def test_a_start_that_was_cancelled_leaves_nothing(estate: FakeEstate, config: Any) -> None:
+    """The core that comes too late is closed by whoever notices last."""
+    reached, release = threading.Event(), threading.Event()
+
+    def hold(call: Any) -> None:
+        reached.set()
+        release.wait(20)
+
+    estate[EAST].during = hold
+
+    async def whole() -> None:
+        task = asyncio.create_task(AsyncCore.start(config, connect=estate.connect))
+        assert await asyncio.to_thread(reached.wait, 20)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        release.set()
+
+    asyncio.run(whole())
+    for thread in threading.enumerate():
+        if thread.name.startswith("kms-core"):
+            thread.join(10)
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("kms-core")]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import http.server
 import os
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from sts_server import Sts, nobody
 
 from kms_core import ClosedError, ConfigurationError, Core, ForkedError, KmsDeniedError, KmsUnavailableError
 from kms_core.clock import SystemClock
@@ -141,50 +141,11 @@ def test_a_child_process_is_told_to_make_its_own(estate: FakeEstate, config: Any
 # --- Whose credentials: STS over real sockets ---------------------------------------------------------------------
 
 
-class StsHandler(http.server.BaseHTTPRequestHandler):
-    """A regional STS that answers what the test wants."""
-
-    def do_POST(self) -> None:
-        length = int(self.headers["Content-Length"])
-        form = self.rfile.read(length).decode()
-        action = "AssumeRole" if "Action=AssumeRole" in form else "GetCallerIdentity"
-        server: Any = self.server
-        server.asked.append(action)
-        inner = {
-            "GetCallerIdentity": f"<Account>{server.account}</Account>",
-            "AssumeRole": (
-                f"<Credentials><AccessKeyId>{server.keys[0]}</AccessKeyId>"
-                f"<SecretAccessKey>{server.keys[1]}</SecretAccessKey>"
-                "<SessionToken>the role's</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration></Credentials>"
-            ),
-        }[action]
-        xml = f"<{action}Response xmlns='https://sts.amazonaws.com/doc/2011-06-15/'><{action}Result>{inner}"
-        body = f"{xml}</{action}Result></{action}Response>".encode()
-        self.send_response(server.status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-        pass
-
-
 @pytest.fixture
-def sts() -> Iterator[Any]:
-    server: Any = http.server.ThreadingHTTPServer(("127.0.0.1", 0), StsHandler)
-    server.account, server.status, server.asked, server.keys = "123456789012", 200, [], ("", "")
-    server.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
+def sts() -> Iterator[Sts]:
+    server = Sts()
     yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def _nobody() -> str:
-    with http.server.HTTPServer(("127.0.0.1", 0), StsHandler) as server:
-        return f"http://127.0.0.1:{server.server_address[1]}"
+    server.close()
 
 
 def test_another_accounts_credentials_refuse_the_start(local_aws: Any, local_credentials: None, sts: Any) -> None:
@@ -198,14 +159,14 @@ def test_another_accounts_credentials_refuse_the_start(local_aws: Any, local_cre
 
 def test_an_sts_that_cannot_be_reached_is_no_misconfiguration(local_aws: Any, local_credentials: None) -> None:
     """Nor is one region's: the next is asked."""
-    nobody = dict.fromkeys((EAST, WEST, IRELAND), _nobody())
-    with Core(local_aws.config(verify_account=True, sts_endpoints=nobody)) as core:
+    away = dict.fromkeys((EAST, WEST, IRELAND), nobody())
+    with Core(local_aws.config(verify_account=True, sts_endpoints=away)) as core:
         assert core.self_check().ok
 
 
 def test_the_account_is_asked_for_in_another_region(local_aws: Any, local_credentials: None, sts: Any) -> None:
     """STS of the home region is down."""
-    endpoints = {EAST: _nobody(), WEST: sts.url, IRELAND: sts.url}
+    endpoints = {EAST: nobody(), WEST: sts.url, IRELAND: sts.url}
     with Core(local_aws.config(verify_account=True, sts_endpoints=endpoints)):
         assert sts.asked == ["GetCallerIdentity"]
 
@@ -216,7 +177,7 @@ def test_a_role_is_assumed_through_any_regions_sts(
     """Once for all clients, though the home region's STS is down; KMS then sees the role's credentials."""
     sts.keys = tuple(local_aws.credentials.values())
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAOURSELVES0000000")  # who may assume the role, and nothing in KMS
-    endpoints = {EAST: _nobody(), WEST: sts.url, IRELAND: sts.url}
+    endpoints = {EAST: nobody(), WEST: sts.url, IRELAND: sts.url}
     tokens: list[Any] = []
 
     def watch(_: str, client: Any) -> None:
@@ -233,8 +194,8 @@ def test_a_role_is_assumed_through_any_regions_sts(
 
 def test_a_role_that_cannot_be_assumed_is_no_outage_of_kms(local_aws: Any, local_credentials: None) -> None:
     """A person must look at credentials; no region's breaker opens for it."""
-    nobody = dict.fromkeys((EAST, WEST, IRELAND), _nobody())
-    with Core(local_aws.config(role_arn=ROLE, sts_endpoints=nobody)) as core:
+    away = dict.fromkeys((EAST, WEST, IRELAND), nobody())
+    with Core(local_aws.config(role_arn=ROLE, sts_endpoints=away)) as core:
         with pytest.raises((KmsDeniedError, KmsUnavailableError)) as failed:
             core.encrypt(b"x", purpose="general", context=CONTEXT)
         assert {region.breaker for region in core.health().regions.values()} == {"closed"}
@@ -247,3 +208,32 @@ def test_the_two_checks_agree_on_the_local_server(local_aws: Any, local_credenti
     config = dataclasses.replace(local_aws.config())
     with Core(config) as core:
         assert core.self_check().ok
+
+
+def test_a_self_check_of_what_one_may_use(core: Core, estate: FakeEstate) -> None:
+    """A service that may not use the payment key is ready all the same."""
+    estate.set_key_state(estate[EAST].aliases["alias/payment"], "Disabled")
+
+    assert core.self_check(purposes=["general"]).ready
+    with pytest.raises(ConfigurationError, match="nobody"):
+        core.self_check(purposes=["nobody"])
+
+
+def test_warming_up_says_nothing_of_an_alias_that_moves(core: Core, estate: FakeEstate) -> None:
+    """What was believed first stays believed while the process lives; the next start judges."""
+    new = estate.create_key("alias/other")
+    estate[WEST].aliases["alias/general"] = new
+
+    assert core.warm_up().regions == (EAST, WEST, IRELAND)
+
+
+def test_warming_up_leaves_no_dead_region_to_the_first_callers(
+    estate: FakeEstate, config: Any, make_core: Callable[..., Core]
+) -> None:
+    """With pinned key ids, the start asks nobody; then the first three calls would find out, a second each."""
+    keys = {name: dataclasses.replace(key, key_id=estate[EAST].aliases[key.alias]) for name, key in config.keys.items()}
+    estate.fail("ConnectTimeout", regions=[EAST])
+    core = make_core(keys=keys)
+
+    assert core.warm_up().regions == (WEST, IRELAND)
+    assert core.health().regions[EAST].breaker == "open"

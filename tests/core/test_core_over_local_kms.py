@@ -12,7 +12,7 @@ from aws_encryption_sdk import Algorithm, CommitmentPolicy, EncryptionSDKClient
 from aws_encryption_sdk.exceptions import AWSEncryptionSDKClientError
 from aws_encryption_sdk.key_providers.kms import KMSMasterKey, MRKAwareKMSMasterKey
 
-from kms_core import Core, KmsDeniedError, KmsUnavailableError, MessageError
+from kms_core import ConfigurationError, Core, KeyConfig, KmsDeniedError, KmsUnavailableError, MessageError
 from kms_core.clock import SystemClock
 from kms_core.events import Attempt, BreakerMoved
 from kms_core.message import encrypted_data_keys
@@ -101,6 +101,22 @@ def test_the_core_opens_what_the_sdk_sealed(
             assert opened == b"from the SDK" * 1000
         with pytest.raises(MessageError):
             core.decrypt(message, purpose="payment", context=CONTEXT)
+
+
+def test_a_single_region_keys_messages_cross_both_ways(local_aws: Any, clients: dict[str, Any]) -> None:
+    """It is in one region, and has no relatives that could open for it."""
+    created = clients[EAST].create_key()["KeyMetadata"]
+    clients[EAST].create_alias(AliasName="alias/single", TargetKeyId=created["KeyId"])
+    theirs = KMSMasterKey(key_id=created["Arn"], client=clients[EAST])
+    sealed, _ = SDK.encrypt(source=b"from the SDK", key_provider=theirs, encryption_context=CONTEXT)
+
+    with Core(local_aws.config(keys={"general": KeyConfig(alias="alias/single")})) as core:
+        message = core.encrypt(b"from the core", purpose="general", context=CONTEXT)
+        assert core.decrypt(sealed, purpose="general", context=CONTEXT) == b"from the SDK"
+        with pytest.raises(ConfigurationError, match="single-region"):
+            core.pinned(WEST).decrypt(message, purpose="general", context=CONTEXT)
+
+    assert SDK.decrypt(source=message, key_provider=theirs)[0] == b"from the core"
 
 
 def test_a_message_sealed_in_a_failover_is_read_by_peers_that_know_of_replicas(

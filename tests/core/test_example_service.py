@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -11,6 +12,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -26,6 +28,8 @@ def _configuration(local_aws: Any, folder: Path) -> Path:
 account_id = "123456789012"
 regions = ["us-east-1", "us-west-2", "eu-west-1"]
 ca_bundle = "{local_aws.ca_bundle}"
+[core]
+verify_account = false
 [keys.pii]
 alias = "alias/general"
 {endpoints}
@@ -73,6 +77,24 @@ def test_a_day_in_its_life(service: tuple[subprocess.Popen[str], str]) -> None:
     assert _ask(f"{url}/elsewhere", b"")[0] == 404
 
     process.terminate()
+    assert process.wait(20) == 0
+
+
+def test_a_request_that_is_under_way_is_answered_after_sigterm(service: tuple[subprocess.Popen[str], str]) -> None:
+    """Its body comes late; and a length that cannot be is refused."""
+    process, url = service
+    where = urlsplit(url)
+    with socket.create_connection((str(where.hostname), where.port or 0), timeout=20) as client:
+        client.sendall(b"POST /passports HTTP/1.0\r\nContent-Length: -1\r\n\r\n")
+        assert b" 413 " in client.recv(1024)
+    with socket.create_connection((str(where.hostname), where.port or 0), timeout=20) as client:
+        client.sendall(b"POST /passports HTTP/1.0\r\nContent-Length: 8\r\n\r\n")
+        assert _ask(f"{url}/health")[0] == 200  # came later, so the other one has been accepted
+
+        process.terminate()
+        client.sendall(b"X1234567")
+
+        assert b" 200 " in client.recv(1024)
     assert process.wait(20) == 0
 
 

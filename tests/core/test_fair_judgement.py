@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gc
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -612,3 +613,78 @@ def test_in_a_long_silence_one_caller_asks_and_the_others_are_served(
         assert all(pool.map(lambda n: seal(core, n % 4), range(400)))
 
     assert 1 <= len(real_estate.calls) - asked <= 3
+
+
+# Regions that nobody calls.
+
+
+def test_a_region_that_nobody_calls_joins_when_it_is_back(
+    estate: FakeEstate, config: CoreConfig, clock: ManualClock
+) -> None:
+    """The preferred one is well, so only the background asks the others: their breakers would say open for good."""
+    held = HeldLane(clock)
+    estate.fail("ConnectTimeout", regions=[WEST])
+    with core_over(estate, config, background=held) as core:
+        estate.fail(None)
+        clock.advance(7)
+        for number in range(3):
+            seal(core, number)
+            assert held.run() <= 1
+        health = core.health().regions
+
+    assert health[WEST].joined
+    assert health[WEST].breaker == "closed"
+
+
+def test_a_region_that_is_still_away_is_asked_once_a_time_out(
+    estate: FakeEstate, config: CoreConfig, clock: ManualClock
+) -> None:
+    """However many calls notice it."""
+    held = HeldLane(clock)
+    estate.fail("ConnectionRefused", regions=[WEST])
+    with core_over(estate, config, background=held) as core:
+        clock.advance(7)
+        estate.calls.clear()
+        for number in range(50):
+            seal(core, number)
+        held.run()
+        for number in range(50, 100):
+            seal(core, number)
+        held.run()
+
+    assert estate.asked().count(WEST) == 1
+
+
+def test_the_key_of_a_probe_is_not_thrown_away(estate: FakeEstate, config: CoreConfig, clock: ManualClock) -> None:
+    """It was paid for: it is the next."""
+    held = HeldLane(clock)
+    estate.fail("ConnectionRefused", regions=[WEST])
+    limited = dataclasses.replace(config, max_encryptions_per_key=1)
+    with core_over(estate, limited, background=held) as core:
+        estate.fail(None)
+        clock.advance(7)
+        seal(core)
+        held.run()
+        assert sealed_in(seal(core)) == WEST
+
+
+def test_a_forced_state_ends_for_everybody_when_its_time_is_over(core: Core, clock: ManualClock, recorder: Any) -> None:
+    """Observers hear of it with the next request, though nobody asks for health and no call goes to that region."""
+    core.force(IRELAND, "open", for_seconds=60, reason="a test")
+    clock.advance(61)
+
+    seal(core)
+
+    assert [(move.region, move.new, move.cause) for move in recorder.of(BreakerMoved)] == [
+        (IRELAND, "open", "forced"),
+        (IRELAND, "closed", "expired"),
+    ]
+
+
+def test_a_core_that_was_forgotten_ends_its_threads(real_estate: FakeEstate, config: CoreConfig) -> None:
+    """Nobody closed it; nobody holds it."""
+    before = set(threading.enumerate())
+    seal(Core(config, clock=CLOCK, connect=real_estate.connect))
+    gc.collect()
+
+    until(lambda: not [one for one in threading.enumerate() if one not in before and one.name.startswith("kms-core")])

@@ -252,7 +252,7 @@ def test_a_connection_that_is_cut_is_a_reset(server: Server, behave: Behaviour, 
 
 def test_a_name_that_does_not_resolve_is_a_class_of_its_own() -> None:
     """An outage of DNS looks different from one of the region."""
-    assert failure("http://kms.us-east-1.invalid").code == "DnsFailure"
+    assert failure("https://kms.us-east-1.invalid").code == "DnsFailure"
 
 
 def test_a_certificate_that_nobody_vouches_for_is_a_tls_error(server: Server, tmp_path: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from kms_core import CoreConfig
 from kms_watchdog.config import CANARY_CONTEXT, EXPECTED, ConfigError, Settings, fingerprint, load
 
 EXAMPLE = Path(__file__).parents[2] / "daemon" / "watchdog.example.toml"
@@ -234,3 +236,20 @@ def test_every_pattern_has_words() -> None:
 def test_awss_own_namespaces_are_refused(write_config: Callable[..., Path]) -> None:
     """CloudWatch would refuse every datum in them."""
     assert "cloudwatch.namespace" in refusal(write_config("[cloudwatch]\nnamespace = 'AWS/KMS'\n"))
+
+
+def test_the_core_is_set_as_the_application_sets_it(write_config: Callable[..., Path]) -> None:
+    """One file for both: the same names, the same defaults, the guide's names too."""
+    path = write_config("[core]\ndataKeyTTL = 60000\nmaxRetries = 2\nhedging = true\n")
+
+    ours, applications = load(path).core_config(), CoreConfig.from_toml(path)
+
+    names = [field.name for field in fields(CoreConfig)]
+    assert [name for name in names if getattr(ours, name) != getattr(applications, name)] == []
+    assert (ours.data_key_ttl_seconds, ours.max_retries, ours.hedging) == (60.0, 2, True)
+
+
+def test_a_guides_name_and_our_own_are_not_both_taken(write_config: Callable[..., Path]) -> None:
+    """Which of the two should win?"""
+    with pytest.raises(ConfigError, match="data_key_ttl_seconds is given twice"):
+        load(write_config("[core]\ndataKeyTTL = 60000\ndata_key_ttl_seconds = 60\n"))

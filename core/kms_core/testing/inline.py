@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from kms_core._bulkhead import GivenUpError, Ticket
-from kms_core._supply import REFRESH_LANE
+from kms_core._supply import BACKGROUND_LANE
 from kms_core.clock import Clock
 from kms_core.config import CoreConfig
 from kms_core.core import Core
@@ -89,7 +89,8 @@ def core_over(
 ) -> Core:
     """Return a `Core` whose regions, time and jitter are the estate's and `seed`'s, without a thread of its own.
 
-    What it would do in the background, which is to refresh data keys ahead of time, waits for `background.run`.
+    What it would do in the background, which is to refresh data keys ahead of time and to probe regions that nobody
+    calls, waits for `background.run`.
     """
     held = background or HeldLane(estate.clock)
     return Core(
@@ -98,5 +99,5 @@ def core_over(
         clock=estate.clock,
         rng=random.Random(seed),  # noqa: S311 - jitter that repeats, in tests
         connect=estate.connect,
-        lane=lambda name: held if name == REFRESH_LANE else InlineLane(estate.clock),
+        lane=lambda name: held if name == BACKGROUND_LANE else InlineLane(estate.clock),
     )

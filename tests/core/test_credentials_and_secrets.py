@@ -1,0 +1,244 @@
+"""Credentials that are late, gone or another's; and secrets that no log and no traceback shows."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import logging
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sts_server import Sts, nobody
+
+from kms_core import ConfigurationError, Core, CoreConfig
+from kms_core.clock import SystemClock
+from kms_core.errors import KmsCoreError, KmsDeniedError, MessageError
+from kms_core.events import BreakerMoved
+from kms_core.kms import KeyMaterial
+from kms_core.suites import WRITTEN, derive_keys
+from kms_core.testing import FakeEstate
+
+CONTEXT = {"tenant": "parker"}
+EAST, WEST, IRELAND = "us-east-1", "us-west-2", "eu-west-1"
+ROLE = "arn:aws:iam::123456789012:role/ParkerFlightServiceRole"
+CLOCK = SystemClock()
+
+
+@pytest.fixture
+def sts() -> Iterator[Sts]:
+    server = Sts()
+    yield server
+    server.close()
+
+
+# Secrets.
+
+
+def answered_keys(client: Any, found: list[bytes]) -> None:
+    """Note every data key that `client` answers with."""
+    client.meta.events.register(
+        "after-call.kms", lambda parsed, **_: found.append(parsed["Plaintext"]) if "Plaintext" in parsed else None
+    )
+
+
+def test_botocores_own_debug_log_shows_no_data_key(
+    local_aws: Any, local_credentials: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It writes every answer in full to whoever sets the root logger to DEBUG."""
+    caplog.set_level(logging.DEBUG)
+    keys: list[bytes] = []
+    with Core(local_aws.config(), on_client=lambda _, client: answered_keys(client, keys)) as core:
+        message = core.encrypt(b"x", purpose="general", context=CONTEXT)
+        core.pinned(WEST).decrypt(message, purpose="general", context=CONTEXT)
+
+    text = "\n".join(record.getMessage() for record in caplog.records)
+    assert len(keys) == 2
+    assert "not shown by kms_core" in text
+    assert not [key for key in keys if base64.b64encode(key).decode() in text or repr(key) in text]
+
+
+def test_the_debug_log_shows_no_roles_credentials(
+    local_aws: Any, local_credentials: None, sts: Sts, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither the answer of STS, nor the token in the headers that are signed."""
+    caplog.set_level(logging.DEBUG)
+    sts.keys = tuple(local_aws.credentials.values())
+    with Core(local_aws.config(role_arn=ROLE, sts_endpoints={EAST: sts.url})) as core:
+        core.encrypt(b"x", purpose="general", context=CONTEXT)
+
+    text = "\n".join(record.getMessage() for record in caplog.records)
+    assert "the role's" not in text
+    assert sts.keys[1] not in text
+
+
+def test_what_the_application_does_with_boto3_is_logged_as_ever(
+    local_aws: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only the core's own requests are kept quiet."""
+    caplog.set_level(logging.DEBUG)
+    client = local_aws.client(EAST)
+    client.list_keys()
+    client.close()
+
+    assert any("Response body" in record.getMessage() for record in caplog.records)
+
+
+def test_a_traceback_with_its_variables_shows_no_key(core: Core, estate: FakeEstate) -> None:
+    """Error reporters print them; and whoever sends a message can cause a traceback."""
+    message = core.encrypt(b"x" * 100, purpose="general", context=CONTEXT)
+    data_key = core._envelope._sealing._entries.popitem()[1].value.data_key  # nothing public gives it away
+    derived = KeyMaterial(derive_keys(WRITTEN, bytes(data_key), message[3:35])[0])  # this frame is printed too
+    said = ""
+    for at in (-1, -60, 40, len(message) - 120):
+        changed = bytearray(message)
+        changed[at] ^= 1
+        for _ in range(2):
+            with pytest.raises(MessageError) as refused:
+                core.decrypt(bytes(changed), purpose="general", context=CONTEXT)
+            report = traceback.TracebackException.from_exception(refused.value, capture_locals=True)
+            said += "".join(report.format())
+        core.decrypt(message, purpose="general", context=CONTEXT)
+
+    assert "<key material>" in said
+    for secret in (data_key, derived):
+        assert bytes(secret).__repr__() not in said
+        assert bytes(secret).hex() not in said
+
+
+def test_key_material_is_bytes_that_do_not_print() -> None:
+    """In every way that Python has of showing a value."""
+    material = KeyMaterial(b"secret")
+
+    assert material == b"secret"
+    assert {repr(material), str(material), f"{material}", f"{[material]}"[1:-1]} == {"<key material>"}
+
+
+# Credentials.
+
+
+def test_a_platforms_token_is_exchanged_where_sts_can_be_reached(
+    local_aws: Any, sts: Sts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On EKS: at home first, then elsewhere, and never at a region that somebody else chose."""
+    token = tmp_path / "token"
+    token.write_text("the platform's token")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    sts.keys = tuple(local_aws.credentials.values())
+    config = local_aws.config(
+        role_arn=ROLE,
+        web_identity_token_file=str(token),
+        sts_endpoints={EAST: nobody(), WEST: sts.url, IRELAND: nobody()},
+    )
+
+    with Core(config) as core:
+        assert core.self_check().ok
+
+    assert sts.asked == ["AssumeRoleWithWebIdentity"]
+    assert sts.forms[0]["WebIdentityToken"] == ["the platform's token"]
+    assert sts.forms[0]["RoleArn"] == [ROLE]
+
+
+def test_a_throttled_sts_is_asked_elsewhere(local_aws: Any, local_credentials: None, sts: Sts) -> None:
+    """It is a region's own, as its other limits are."""
+    sts.keys = tuple(local_aws.credentials.values())
+    throttled = Sts()
+    throttled.status, throttled.code = 400, "Throttling"
+    try:
+        endpoints = {EAST: throttled.url, WEST: sts.url}
+        with Core(local_aws.config(role_arn=ROLE, sts_endpoints=endpoints)) as core:
+            assert core.encrypt(b"x", purpose="general", context=CONTEXT)
+    finally:
+        throttled.close()
+
+    assert (throttled.asked, sts.asked) == (["AssumeRole"], ["AssumeRole"])
+
+
+def test_silence_of_sts_is_no_outage_of_kms(local_aws: Any, local_credentials: None, sts: Sts, recorder: Any) -> None:
+    """Requests that wait for credentials say nothing of the region that they would be sent to."""
+    sts.hold = threading.Event()
+    away = dict.fromkeys((EAST, WEST, IRELAND), sts.url)
+    config = local_aws.config(
+        role_arn=ROLE, sts_endpoints=away, deadline_seconds=3.0, attempt_timeout_seconds=0.5, slow_call_seconds=0.4
+    )
+    with Core(config, recorder) as core:
+        for _ in range(4):
+            with pytest.raises(KmsDeniedError) as denied:
+                core.encrypt(b"x", purpose="general", context=CONTEXT)
+        sts.hold.set()
+
+    assert not recorder.of(BreakerMoved)
+    assert denied.value.error_code in {"CredentialsLate", "CredentialRetrievalError"}
+
+
+def credential_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str) -> None:
+    """Have boto3 run `script` for its credentials."""
+    program = tmp_path / "program.py"
+    program.write_text(script)
+    config = tmp_path / "config"
+    config.write_text(f"[default]\ncredential_process = {sys.executable} {program}\n")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+def test_credentials_that_do_not_come_in_time_end_the_start_in_time(
+    config: CoreConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """boto3 looks for them when a client is made, for as long as it takes."""
+    credential_process(monkeypatch, tmp_path, "import threading; threading.Event().wait(8)")
+    began = CLOCK.monotonic()
+
+    with pytest.raises(KmsDeniedError, match="in time"):
+        Core(dataclasses.replace(config, deadline_seconds=0.5))
+
+    assert CLOCK.monotonic() - began < 6.0
+
+
+@pytest.mark.parametrize("script", ["raise SystemExit(1)", "print('no json')"], ids=["fails", "says nonsense"])
+def test_a_source_of_credentials_that_is_broken_is_the_cores_own_error(
+    config: CoreConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, script: str
+) -> None:
+    """And not one of botocore's."""
+    credential_process(monkeypatch, tmp_path, script)
+
+    with pytest.raises(KmsCoreError):
+        Core(config)
+
+
+def test_a_profile_that_is_not_there_is_a_wrong_configuration(
+    config: CoreConfig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With its name."""
+    credential_process(monkeypatch, tmp_path, "")
+    monkeypatch.setenv("AWS_PROFILE", "nobody-has-it")
+
+    with pytest.raises(ConfigurationError, match="nobody-has-it"):
+        Core(config)
+
+
+def test_credentials_that_come_later_are_found(local_aws: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The core starts without any, says so, and goes on when somebody has given them."""
+    credential_process(monkeypatch, tmp_path, "")
+    monkeypatch.delenv("AWS_CONFIG_FILE")
+    with Core(local_aws.config()) as core:
+        with pytest.raises(KmsDeniedError) as denied:
+            core.encrypt(b"x", purpose="general", context=CONTEXT)
+        assert denied.value.error_code == "NoCredentialsError"
+        for name, value in local_aws.credentials.items():
+            monkeypatch.setenv(name.upper(), value)
+        never = threading.Event()
+        for _ in range(200):
+            with contextlib.suppress(KmsDeniedError):
+                message = core.encrypt(b"x", purpose="general", context=CONTEXT)
+                break
+            CLOCK.wait(never, 0.1)
+
+        assert core.decrypt(message, purpose="general", context=CONTEXT) == b"x"
