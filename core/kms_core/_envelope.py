@@ -82,11 +82,8 @@ class Envelope:
             ContextError, ConfigurationError: the caller's own arguments are wrong.
             KmsUnavailableError, KmsDeniedError: no region could open its data key.
         """
-        if region is None and (known := self._recognised.find(message, purpose, context)) is not None:
-            data_key = self._opening.reserve(known.entry)
-            if data_key is not None:
-                self._tell(purpose, "decrypt", hit=True)
-                return open_written(message, known.body_bytes, known.frame_length, data_key)
+        if region is None and (plaintext := self.open_from_cache(message, purpose, context)) is not None:
+            return plaintext
         wanted = contexts.checked(context)
         header = self.expected_header(message, wanted)
         data_key = self.data_key(header, purpose, region=region)
@@ -94,6 +91,27 @@ class Envelope:
         if region is None:
             self._recognised.remember(header, _entry(purpose, header, header.encrypted_data_keys[0]), wanted)
         return plaintext
+
+    def seal_from_cache(self, plaintext: bytes, purpose: str, context: Mapping[str, str]) -> bytes | None:
+        """Do as `seal` where that needs no request and so no wait; None where it does.
+
+        Raises:
+            ContextError: the context cannot be used.
+        """
+        key = self._cached_sealing_key((purpose, self._canonical.checked(context), suites.WRITTEN.id), len(plaintext))
+        return None if key is None else seal(plaintext, key, message_id=os.urandom(_MESSAGE_ID_BYTES))
+
+    def open_from_cache(self, message: bytes, purpose: str, context: Mapping[str, str]) -> bytes | None:
+        """Do as `open` where the like was opened before, so that it needs no request and no wait; None where not.
+
+        Raises:
+            MessageError: somebody changed it.
+        """
+        known = self._recognised.find(message, purpose, context)
+        if known is None or (data_key := self._opening.reserve(known.entry)) is None:
+            return None
+        self._tell(purpose, "decrypt", hit=True)
+        return open_written(message, known.body_bytes, known.frame_length, data_key)
 
     def data_key(self, header: Header, purpose: str, *, region: str | None = None) -> bytes:
         """Return the data key of a message of `purpose`, whose context was compared already.
@@ -169,10 +187,9 @@ class Envelope:
             deadline = Deadline(self._clock, self._deadline_seconds)
             return self._new_sealing_key(purpose, contexts.checked(context), deadline, region)
         entry = (purpose, self._canonical.checked(context), suites.WRITTEN.id)
-        found = self._sealing.reserve(entry, size)
-        self._tell(purpose, "encrypt", hit=found is not None)
-        if found is not None:
+        if (found := self._cached_sealing_key(entry, size)) is not None:
             return found
+        self._tell(purpose, "encrypt", hit=False)
         make = functools.partial(self._new_sealing_key, purpose, contexts.checked(context), region=None)
         deadline = Deadline(self._clock, self._deadline_seconds)
         return self._supply.fetch(self._sealing, entry, make, deadline, operation="encrypt", size=size)
@@ -185,6 +202,11 @@ class Envelope:
         """
         wanted = contexts.checked(context)
         return self._new_sealing_key(purpose, wanted, Deadline(self._clock, self._deadline_seconds), None)
+
+    def _cached_sealing_key(self, entry: tuple[str, bytes, int], size: int) -> SealingKey | None:
+        if (found := self._sealing.reserve(entry, size)) is not None:
+            self._tell(entry[0], "encrypt", hit=True)
+        return found
 
     def _new_sealing_key(
         self, purpose: str, context: dict[str, str], deadline: Deadline, region: str | None

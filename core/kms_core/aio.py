@@ -29,6 +29,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 WORKERS = 32
+_QUICK_WORKERS = 2  # Python runs one at a time anyway
 
 
 class _Threads:
@@ -57,12 +58,15 @@ class AsyncCore:
 
     Args:
         core: is owned from now on, and closed with this.
-        workers: how many calls run at the same time; the others queue.
+        workers: how many calls that need KMS run at the same time; the others queue. Calls that the data-key cache can
+            serve never wait behind them.
     """
 
     def __init__(self, core: Core, *, workers: int = WORKERS) -> None:
         self._core = core
         self._threads = _Threads(workers, core._refuse_if_closed)  # noqa: SLF001 - the same package's
+        self._quick = _Threads(_QUICK_WORKERS, core._refuse_if_closed)  # noqa: SLF001 - as above
+        """For calls that wait for nobody: those that do may fill `_threads` in an outage."""
 
     @classmethod
     async def start(cls, config: CoreConfig, *, workers: int = WORKERS, **options: Any) -> Self:
@@ -89,10 +93,16 @@ class AsyncCore:
 
     async def encrypt(self, plaintext: bytes, *, purpose: str, context: Mapping[str, str]) -> bytes:
         """Do as `Core.encrypt`."""
+        found = await self._quick.run(self._core.encrypt_from_cache, plaintext, purpose=purpose, context=context)
+        if found is not None:
+            return found
         return await self._threads.run(self._core.encrypt, plaintext, purpose=purpose, context=context)
 
     async def decrypt(self, message: bytes, *, purpose: str, context: Mapping[str, str]) -> bytes:
         """Do as `Core.decrypt`."""
+        found = await self._quick.run(self._core.decrypt_from_cache, message, purpose=purpose, context=context)
+        if found is not None:
+            return found
         return await self._threads.run(self._core.decrypt, message, purpose=purpose, context=context)
 
     async def encrypt_many(self, items: Iterable[ToSeal]) -> list[Sealed | Refused]:
@@ -154,6 +164,7 @@ class AsyncCore:
         """End every thread and connection; awaits that are under way raise `ClosedError` or are cancelled."""
         await asyncio.to_thread(self._core.close)
         self._threads.end()
+        self._quick.end()
 
     async def __aenter__(self) -> Self:
         return self

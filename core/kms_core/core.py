@@ -158,6 +158,24 @@ class Core(Bulk, Lifecycle, OperatorFacade):
         self._refuse_if_closed()
         return self._envelope.open(owned(message), purpose=purpose, context=context)
 
+    def encrypt_from_cache(self, plaintext: bytes, *, purpose: str, context: Mapping[str, str]) -> bytes | None:
+        """Do as `encrypt` where a data key is at hand, so that nothing waits for KMS; None where there is none.
+
+        Raises:
+            ContextError: the context cannot be used.
+        """
+        self._refuse_if_closed()
+        return self._envelope.seal_from_cache(owned(plaintext), purpose, context)
+
+    def decrypt_from_cache(self, message: bytes, *, purpose: str, context: Mapping[str, str]) -> bytes | None:
+        """Do as `decrypt` where the like was opened before and its data key is at hand; None where that is not so.
+
+        Raises:
+            MessageError: somebody changed the message.
+        """
+        self._refuse_if_closed()
+        return self._envelope.open_from_cache(owned(message), purpose, context)
+
     def pinned(self, region: str) -> PinnedCore:
         """Return this core confined to `region`.
 

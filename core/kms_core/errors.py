@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,6 +40,9 @@ class KmsCoreError(Exception):
         """The attempts that failed, in order; empty when KMS was not asked."""
         self._decisive = decisive or (self.attempts[-1] if self.attempts else None)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (type(self), self.args, self.__dict__)  # some have constructors without a text
+
     @property
     def error_code(self) -> str:
         """The code of the attempt that the call ended for; empty when KMS was not asked.
@@ -46,6 +50,14 @@ class KmsCoreError(Exception):
         The last failed one, but for a denial: there, the last that denied, whatever else failed after it.
         """
         return self._decisive.error_code if self._decisive is not None else ""
+
+
+def _restored(kind: type[KmsCoreError], args: tuple[Any, ...], members: dict[str, Any]) -> KmsCoreError:
+    """Return the error that another process pickled."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(members)
+    return error
 
 
 class KmsUnavailableError(KmsCoreError):

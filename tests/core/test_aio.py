@@ -158,3 +158,40 @@ def test_a_start_that_was_cancelled_leaves_nothing(estate: FakeEstate, config: A
         if thread.name.startswith("kms-core"):
             thread.join(10)
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("kms-core")]
+
+
+def test_what_the_cache_can_serve_does_not_wait_behind_an_outage(estate: FakeEstate, config: Any) -> None:
+    """Every worker waits for a silent region; a cached data key needs none of them."""
+    release = threading.Event()
+
+    async def whole() -> None:
+        async with await AsyncCore.start(config, connect=estate.connect, workers=2) as core:
+            message = await core.encrypt(b"x", purpose="general", context=CONTEXT)
+            assert await core.decrypt(message, purpose="general", context=CONTEXT) == b"x"
+            for region in estate.kms.values():
+                region.during = lambda call: release.wait(20)
+            new = [{"tenant": str(number)} for number in range(6)]
+            waiting = [asyncio.create_task(core.encrypt(b"x", purpose="general", context=each)) for each in new]
+            await asyncio.sleep(0)
+
+            message = await core.encrypt(b"y", purpose="general", context=CONTEXT)
+            assert await core.decrypt(message, purpose="general", context=CONTEXT) == b"y"
+
+            assert not [task for task in waiting if task.done()]
+            release.set()
+            await asyncio.gather(*waiting)
+
+    asyncio.run(whole())
+
+
+def test_the_cache_alone_says_when_it_has_nothing(core: Core, estate: FakeEstate) -> None:
+    """For who cannot wait: no request is sent."""
+    message = core.pinned(EAST).encrypt(b"x", purpose="general", context=CONTEXT)
+    estate.calls.clear()
+
+    assert core.encrypt_from_cache(b"x", purpose="general", context=CONTEXT) is None
+    assert core.decrypt_from_cache(message, purpose="general", context=CONTEXT) is None
+    assert not estate.calls
+
+    core.decrypt(message, purpose="general", context=CONTEXT)
+    assert core.decrypt_from_cache(message, purpose="general", context=CONTEXT) == b"x"

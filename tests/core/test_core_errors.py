@@ -19,6 +19,8 @@ ATTEMPT = AttemptFailure(region="us-east-1", operation="Decrypt", error_code="Re
         pytest.param(errors.KmsUnavailableError("x", attempts=[ATTEMPT]), id="unavailable"),
         pytest.param(errors.KmsDeniedError("x", attempts=[ATTEMPT]), id="denied"),
         pytest.param(errors.ConfigurationError("x"), id="configuration"),
+        pytest.param(errors.TruncatedStreamError(), id="truncated"),
+        pytest.param(errors.NotStreamableError(), id="not streamable"),
         pytest.param(errors.ClosedError("x"), id="closed"),
         pytest.param(errors.MessageError(step=Step.COMMITMENT, attempts=[ATTEMPT]), id="message"),
         pytest.param(errors.ContextError("x"), id="context"),
