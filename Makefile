@@ -57,8 +57,21 @@ types: $(VENV)/.dev
 layers: $(VENV)/.dev
 	$(BIN)/lint-imports
 
-interop: $(VENV)/.dev ## Messages cross with the real AWS Encryption SDK, both ways
-	$(BIN)/python -m pytest tests/core -k interop
+INTEROP := .state/interop
+interop: $(VENV)/.dev $(INTEROP)/mpl/.made $(INTEROP)/js/.made ## Messages cross with AWS's own SDKs (Python, Python with MPL, JavaScript), both ways
+	$(BIN)/python -m pytest tests/core -k "interop or over_local_kms" -ra $(ARGS)
+
+# Peers have environments of their own: one caps cryptography, the other is JavaScript.
+$(INTEROP)/mpl/.made: tests/core/peers/requirements-mpl.txt $(VENV)/.made
+	$(PYTHON) -m venv $(INTEROP)/mpl
+	$(INTEROP)/mpl/bin/python -m pip install --quiet -r tests/core/peers/requirements-mpl.txt
+	@touch $@
+
+$(INTEROP)/js/.made: tests/core/peers/package.json tests/core/peers/js_peer.cjs
+	@mkdir -p $(INTEROP)/js && cp tests/core/peers/package.json tests/core/peers/js_peer.cjs $(INTEROP)/js/
+	@if command -v npm >/dev/null; then cd $(INTEROP)/js && npm install --no-audit --no-fund --no-package-lock --silent; \
+	else echo "no Node.js here: the JavaScript peer is left out" >&2; fi
+	@touch $@
 
 bench: $(VENV)/.dev ## Measure speed, memory, KMS calls and failover; tables, and JSON in benchmarks/results (ARGS='--full')
 	$(BIN)/python -m benchmarks $(ARGS)
