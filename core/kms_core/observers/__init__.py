@@ -1,7 +1,8 @@
-"""Ready-made observers, each with an extra of its own, and one that tells several.
+"""Ready-made observers, and one that tells several.
 
 `logging` and `cloudwatch` need nothing more than the core; `prometheus` needs the extra `prometheus`, `otel` the extra
-`otel`. All give the setup guide's two metrics: `KMSOperationDuration` and `CircuitBreakerState`.
+`otel`. `cloudwatch`, `prometheus` and `otel` give the setup guide's two metrics, `KMSOperationDuration` and
+`CircuitBreakerState`; `logging` gives every event.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ BREAKER_VALUES: dict[BreakerState, int] = {"closed": 0, "half_open": 1, "open": 
 
 
 class FanOut:
-    """Tells several observers; one that raises keeps none of the others from being told."""
+    """Tells several observers, one after the other; one that raises keeps none of the others from being told."""
 
     def __init__(self, *observers: Observer) -> None:
         self._observers = observers

@@ -29,8 +29,18 @@ _LEVELS: dict[type, int] = {
 class LoggingObserver:
     """Writes each event to `logger`, named `kms_core.<event>`; fields are in `record.kms_core`, a dict.
 
-    A failed attempt is a warning, a good one and a cache lookup are for debugging. Handlers that block do so in the
-    caller's thread: put a `QueueHandler` before slow ones.
+    A failed attempt is a warning, a good one and a cache lookup are for debugging.
+
+    A handler works in the thread of the call, and one that blocks (a full pipe, a socket) holds the call up. Put the
+    standard library's queue before slow ones, and let nothing reach them past it:
+
+        logging.raiseExceptions = False  # else each lost record is told on stderr, which may be what blocks
+        records: queue.Queue[logging.LogRecord] = queue.Queue(10_000)  # when it is full, records are lost, not time
+        listener = logging.handlers.QueueListener(records, slow_handler)
+        listener.start()  # its thread does not survive a fork: start one in the child
+        logger = logging.getLogger("kms_core")
+        logger.addHandler(logging.handlers.QueueHandler(records))
+        logger.propagate = False  # else the root logger's handlers are called too, in the thread of the call
     """
 
     def __init__(self, logger: logging.Logger | None = None) -> None:

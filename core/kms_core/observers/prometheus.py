@@ -29,11 +29,13 @@ _BUCKETS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5
 
 
 class PrometheusObserver:
-    """Counts events in `registry`.
+    """Counts events in `registry`: in memory, so that a call never waits for the network.
+
+    Nothing leaves the process by itself: the application exposes the registry.
 
     Args:
         regions: shown with a closed breaker from the start, not only after their first event.
-        registry: the client library's default when not given; one observer a registry.
+        registry: the client library's default when not given; a second observer for the same one is a `ValueError`.
     """
 
     def __init__(self, regions: Iterable[str] = (), *, registry: CollectorRegistry = REGISTRY) -> None:
