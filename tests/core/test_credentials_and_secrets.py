@@ -40,6 +40,12 @@ def sts() -> Iterator[Sts]:
 # Secrets.
 
 
+def everything(caplog: pytest.LogCaptureFixture) -> None:
+    """Have all be logged, also where a command that ran before has quietened botocore."""
+    for name in ("", "botocore", "boto3", "urllib3"):
+        caplog.set_level(logging.DEBUG, logger=name)
+
+
 def answered_keys(client: Any, found: list[bytes]) -> None:
     """Note every data key that `client` answers with."""
     client.meta.events.register(
@@ -51,7 +57,7 @@ def test_botocores_own_debug_log_shows_no_data_key(
     local_aws: Any, local_credentials: None, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It writes every answer in full to whoever sets the root logger to DEBUG."""
-    caplog.set_level(logging.DEBUG)
+    everything(caplog)
     keys: list[bytes] = []
     with Core(local_aws.config(), on_client=lambda _, client: answered_keys(client, keys)) as core:
         message = core.encrypt(b"x", purpose="general", context=CONTEXT)
@@ -67,7 +73,7 @@ def test_the_debug_log_shows_no_roles_credentials(
     local_aws: Any, local_credentials: None, sts: Sts, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Neither the answer of STS, nor the token in the headers that are signed."""
-    caplog.set_level(logging.DEBUG)
+    everything(caplog)
     sts.keys = tuple(local_aws.credentials.values())
     with Core(local_aws.config(role_arn=ROLE, sts_endpoints={EAST: sts.url})) as core:
         core.encrypt(b"x", purpose="general", context=CONTEXT)
@@ -81,7 +87,7 @@ def test_what_the_application_does_with_boto3_is_logged_as_ever(
     local_aws: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Only the core's own requests are kept quiet."""
-    caplog.set_level(logging.DEBUG)
+    everything(caplog)
     client = local_aws.client(EAST)
     client.list_keys()
     client.close()
