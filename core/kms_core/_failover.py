@@ -151,18 +151,16 @@ class Failover:
             if other != region and other not in self._probing and self._breakers.due(other):
                 self._probing.add(other)
                 with contextlib.suppress(ClosedError):
-                    self._background.submit(functools.partial(self._probe, request, other))
+                    probe = self._background.submit(functools.partial(self._probe, request, other))
+                    probe.then(functools.partial(self._probing.discard, other))  # also when no thread was to be had
 
     def _probe(self, request: Request[Any], region: str) -> None:
-        try:
-            if (admission := self._breakers.admit(region)) is None:
-                return
-            with contextlib.suppress(AttemptFailedError, ClosedError):
-                answer = self._regions.begin(request, region, admission).finish(self._settings.attempt_seconds)
-                if request.surplus is not None:
-                    request.surplus(answer)
-        finally:
-            self._probing.discard(region)
+        if (admission := self._breakers.admit(region)) is None:
+            return
+        with contextlib.suppress(AttemptFailedError, ClosedError):
+            answer = self._regions.begin(request, region, admission).finish(self._settings.attempt_seconds)
+            if request.surplus is not None:
+                request.surplus(answer)
 
     def _next(self, plan: Plan, failed: Sequence[Failed], request: Request[Any]) -> _Step | None:
         """Return where to go next, let in and paid for; None when the call has failed."""

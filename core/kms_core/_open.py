@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from kms_core._cursor import Cursor
 from kms_core._gathered import Gathered, decrypt_into
-from kms_core._seal import FINAL_FRAME, FINAL_MARK, FRAME, FRAME_OVERHEAD, HEADER_IV, SINGLE_BLOCK
+from kms_core._seal import FINAL_EXTRA, FINAL_FRAME, FINAL_MARK, FRAME, FRAME_OVERHEAD, HEADER_IV, SINGLE_BLOCK
 from kms_core.context import PUBLIC_KEY
 from kms_core.errors import MessageError, Step
 from kms_core.message import IV_BYTES, TAG_BYTES, Header
@@ -156,13 +156,25 @@ def _frames(message: bytes, message_id: bytes, frame_length: int, aes: AESGCM, c
     if message.startswith(FINAL_MARK, cursor.position):
         final, aad = _final_frame(message_id, 1, frame_length, cursor)
         return aes.decrypt(final.iv, memoryview(message)[final.start : cursor.position], aad)
-    whole = Gathered(len(message) - cursor.position)  # no frame is shorter sealed than open
+    whole = Gathered(_room(len(message) - cursor.position, frame_length))
     frames = _regular_frames(message, message_id, frame_length, aes, cursor, whole.view)
     final, aad = _final_frame(message_id, frames + 1, frame_length, cursor)
     end = frames * frame_length + final.length
+    if end > len(whole.view):
+        raise MessageError(step=Step.FRAME)
     sealed = memoryview(message)[final.start : cursor.position]
     decrypt_into(aes, final.iv, sealed, aad, whole.view[frames * frame_length : end])
     return whole.value(end)
+
+
+def _room(sealed_bytes: int, frame_length: int) -> int:
+    """Return how long the plaintext in `sealed_bytes` of frames is, when nothing follows them; else a length above it.
+
+    Exact, since to shrink a long buffer costs as much as to fill it.
+    """
+    regular = -(-(sealed_bytes - FRAME_OVERHEAD - FINAL_EXTRA - frame_length) // (frame_length + FRAME_OVERHEAD))
+    final = sealed_bytes - regular * (frame_length + FRAME_OVERHEAD) - FRAME_OVERHEAD - FINAL_EXTRA
+    return regular * frame_length + final if regular >= 0 and 0 <= final <= frame_length else sealed_bytes
 
 
 def _regular_frames(
@@ -177,6 +189,8 @@ def _regular_frames(
             raise MessageError(step=Step.FRAME)
         iv = message[at + 4 : at + 16]  # from the frame: valid messages exist whose IVs do not count
         plaintext = into[frames * frame_length : (frames + 1) * frame_length]
+        if len(plaintext) != frame_length:  # what is there can be no whole message
+            raise MessageError(step=Step.FRAME)
         decrypt_into(aes, iv, view[at + 16 : at + size], start + number + length, plaintext)
         at += size
         frames += 1

@@ -636,6 +636,33 @@ def test_a_region_that_nobody_calls_joins_when_it_is_back(
     assert health[WEST].breaker == "closed"
 
 
+def test_a_probe_that_found_no_thread_is_tried_again(
+    estate: FakeEstate, config: CoreConfig, clock: ManualClock
+) -> None:
+    """Nothing was asked, so the next call has it asked."""
+
+    class Starved(HeldLane):
+        threads = False
+
+        def submit(self, call: Callable[[], Any]) -> Any:
+            ticket = super().submit(call)
+            if not self.threads:
+                self._held.remove(ticket)
+                ticket.refuse(GivenUpError(started=False))
+            return ticket
+
+    lane = Starved(clock)
+    estate.fail("ConnectTimeout", regions=[WEST])
+    with core_over(estate, config, background=lane) as core:
+        estate.fail(None)
+        clock.advance(7)
+        seal(core, 0)
+        lane.threads = True
+        seal(core, 1)
+        assert lane.run() == 1
+        assert core.health().regions[WEST].joined
+
+
 def test_a_region_that_is_still_away_is_asked_once_a_time_out(
     estate: FakeEstate, config: CoreConfig, clock: ManualClock
 ) -> None:
