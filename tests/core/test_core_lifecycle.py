@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from sts_server import Sts, nobody
+from ports import nobody
+from sts_server import Sts
 
 from kms_core import ClosedError, ConfigurationError, Core, ForkedError, KmsDeniedError, KmsUnavailableError
 from kms_core.clock import SystemClock
@@ -17,6 +18,7 @@ from kms_core.testing import FakeEstate
 
 CONTEXT = {"tenant": "parker"}
 EAST, WEST, IRELAND = "us-east-1", "us-west-2", "eu-west-1"
+AWAY = f"http://127.0.0.1:{nobody()}"
 ROLE = "arn:aws:iam::123456789012:role/ParkerFlightServiceRole"
 
 
@@ -159,14 +161,14 @@ def test_another_accounts_credentials_refuse_the_start(local_aws: Any, local_cre
 
 def test_an_sts_that_cannot_be_reached_is_no_misconfiguration(local_aws: Any, local_credentials: None) -> None:
     """Nor is one region's: the next is asked."""
-    away = dict.fromkeys((EAST, WEST, IRELAND), nobody())
+    away = dict.fromkeys((EAST, WEST, IRELAND), AWAY)
     with Core(local_aws.config(verify_account=True, sts_endpoints=away)) as core:
         assert core.self_check().ok
 
 
 def test_the_account_is_asked_for_in_another_region(local_aws: Any, local_credentials: None, sts: Any) -> None:
     """STS of the home region is down."""
-    endpoints = {EAST: nobody(), WEST: sts.url, IRELAND: sts.url}
+    endpoints = {EAST: AWAY, WEST: sts.url, IRELAND: sts.url}
     with Core(local_aws.config(verify_account=True, sts_endpoints=endpoints)):
         assert sts.asked == ["GetCallerIdentity"]
 
@@ -177,7 +179,7 @@ def test_a_role_is_assumed_through_any_regions_sts(
     """Once for all clients, though the home region's STS is down; KMS then sees the role's credentials."""
     sts.keys = tuple(local_aws.credentials.values())
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAOURSELVES0000000")  # who may assume the role, and nothing in KMS
-    endpoints = {EAST: nobody(), WEST: sts.url, IRELAND: sts.url}
+    endpoints = {EAST: AWAY, WEST: sts.url, IRELAND: sts.url}
     tokens: list[Any] = []
 
     def watch(_: str, client: Any) -> None:
@@ -194,7 +196,7 @@ def test_a_role_is_assumed_through_any_regions_sts(
 
 def test_a_role_that_cannot_be_assumed_is_no_outage_of_kms(local_aws: Any, local_credentials: None) -> None:
     """A person must look at credentials; no region's breaker opens for it."""
-    away = dict.fromkeys((EAST, WEST, IRELAND), nobody())
+    away = dict.fromkeys((EAST, WEST, IRELAND), AWAY)
     with Core(local_aws.config(role_arn=ROLE, sts_endpoints=away)) as core:
         with pytest.raises((KmsDeniedError, KmsUnavailableError)) as failed:
             core.encrypt(b"x", purpose="general", context=CONTEXT)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import ports
 import pytest
 from aws_encryption_sdk import Algorithm, CommitmentPolicy, EncryptionSDKClient
 from aws_encryption_sdk.exceptions import AWSEncryptionSDKClientError
@@ -43,8 +44,7 @@ def black_hole() -> Iterator[str]:
 @pytest.fixture
 def nobody() -> str:
     """An endpoint where nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return f"https://127.0.0.1:{listener.getsockname()[1]}"
+    return f"https://127.0.0.1:{ports.nobody()}"
 
 
 def sdk_key(local_aws: Any, clients: dict[str, Any], region: str, kind: Any = MRKAwareKMSMasterKey) -> Any:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sts_server import Sts, nobody
+from ports import nobody
+from sts_server import Sts
 
 from kms_core import ConfigurationError, Core, CoreConfig
 from kms_core.clock import SystemClock
@@ -26,6 +27,7 @@ from kms_core.testing import FakeEstate
 
 CONTEXT = {"tenant": "parker"}
 EAST, WEST, IRELAND = "us-east-1", "us-west-2", "eu-west-1"
+AWAY = f"http://127.0.0.1:{nobody()}"
 ROLE = "arn:aws:iam::123456789012:role/ParkerFlightServiceRole"
 CLOCK = SystemClock()
 
@@ -139,7 +141,7 @@ def test_a_platforms_token_is_exchanged_where_sts_can_be_reached(
     config = local_aws.config(
         role_arn=ROLE,
         web_identity_token_file=str(token),
-        sts_endpoints={EAST: nobody(), WEST: sts.url, IRELAND: nobody()},
+        sts_endpoints={EAST: AWAY, WEST: sts.url, IRELAND: AWAY},
     )
 
     with Core(config) as core:

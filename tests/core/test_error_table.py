@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import ports
 import pytest
 from tls_kms import Answer, Rude, TlsKms, certificate, deaf_port
 
@@ -220,9 +221,7 @@ def rude(behave: Callable[[socket.socket], None] | None) -> Iterator[str]:
 
 @contextlib.contextmanager
 def nobody() -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
-    yield url
+    yield f"https://127.0.0.1:{ports.nobody()}"
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import ports
 import pytest
 from botocore import exceptions as botocore_errors
 from cryptography import x509
@@ -213,9 +214,7 @@ def test_a_wait_that_kms_asks_for_is_kept(server: Server, header: str, seconds: 
 
 def test_a_port_where_nobody_listens_refuses() -> None:
     """No connection could be made."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    assert failure(f"http://127.0.0.1:{port}").code == "ConnectionRefused"
+    assert failure(f"http://127.0.0.1:{ports.nobody()}").code == "ConnectionRefused"
 
 
 def test_a_server_that_says_nothing_is_a_read_timeout(server: Server) -> None:

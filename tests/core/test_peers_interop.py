@@ -9,12 +9,12 @@ import base64
 import json
 import os
 import shutil
-import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+import ports
 import pytest
 
 from kms_core import Core, MessageError
@@ -112,8 +112,7 @@ def test_the_core_opens_what_a_peer_sealed(local_aws: Any, peer: Peer, region: s
 
 def test_a_message_of_a_failover_is_read_by_who_knows_of_replicas(local_aws: Any, peer: Peer) -> None:
     """It names the replica: keyrings that are aware of them open it at the primary, plain ones pinned to it do not."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        nobody = f"https://127.0.0.1:{listener.getsockname()[1]}"
+    nobody = f"https://127.0.0.1:{ports.nobody()}"
     with Core(local_aws.config(endpoints={EAST: nobody})) as core:
         message = core.encrypt(b"sealed in the west", purpose="general", context=CONTEXT)
     with Core(local_aws.config(endpoints={EAST: nobody}, edk_arn="primary", primary_region=EAST)) as core:

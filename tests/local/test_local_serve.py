@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.alone  # a port that is free again would soon be another test's
+
 
 def kms_local(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(

@@ -73,9 +73,3 @@ class Sts:
             )
         xml = f"<{action}Response xmlns='{NAMESPACE}'><{action}Result>{inner}"
         return f"{xml}</{action}Result></{action}Response>".encode()
-
-
-def nobody() -> str:
-    """Return a URL at which nobody listens."""
-    with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
-        return f"http://127.0.0.1:{server.server_address[1]}"
