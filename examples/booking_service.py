@@ -134,8 +134,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = CoreConfig.from_toml(asked.config) if asked.config else CoreConfig.from_env()
         core = Core(config, LoggingObserver())
-    except ConfigurationError as error:
-        log.error("configuration: %s", error)  # noqa: TRY400 - the sentence is what helps, not the trace
+    except (ConfigurationError, KmsDeniedError) as error:
+        log.error("cannot start: %s", error)  # noqa: TRY400 - the sentence is what helps, not the trace
         return 2
     with core, Service(("127.0.0.1", asked.port), core) as service:
         _warm(core)

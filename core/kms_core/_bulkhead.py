@@ -26,8 +26,10 @@ CLOSE_SECONDS = 0.2
 class GivenUpError(Exception):
     """The attempt did not end within its time."""
 
-    def __init__(self, *, started: bool, run_seconds: float = 0.0) -> None:
+    def __init__(self, *, started: bool, run_seconds: float = 0.0, thread: int | None = None) -> None:
         super().__init__()
+        self.thread = thread
+        """Which thread is at it (`threading.get_ident`); None where none is."""
         self.started = started
         """False: it waited for a worker all the time, so nothing was sent."""
         self.run_seconds = run_seconds
@@ -92,6 +94,7 @@ class Ticket(Generic[T]):
         self._clock = clock
         self._lock = threading.Lock()
         self._started = False
+        self._thread: int | None = None
         self._cancelled = False
         self._done = threading.Event()
         self._after: list[Callable[[], None]] = []
@@ -106,6 +109,7 @@ class Ticket(Generic[T]):
             if self._cancelled:
                 return
             self._started = True
+            self._thread = threading.get_ident()
             self._started_at = self._clock.monotonic()
         try:
             self._value = self._call()
@@ -161,7 +165,7 @@ class Ticket(Generic[T]):
         with self._lock:
             self._cancelled = True
             run_seconds = self._clock.monotonic() - self._started_at if self._started else 0.0
-            raise GivenUpError(started=self._started, run_seconds=run_seconds)
+            raise GivenUpError(started=self._started, run_seconds=run_seconds, thread=self._thread)
 
     def _outcome(self) -> T:
         if self._error is not None:

@@ -223,14 +223,22 @@ class DataKeyCache(Generic[K, V]):
         """
         now = self._clock.monotonic()
         with self._lock:
-            entry = self._entries.get(key)
-            if entry is None or entry.revoked or now >= entry.made_at + self._limits.stale_seconds:
-                return None
-            if not self._has_room(entry, size):
+            if (entry := self._stale(key, size, now)) is None:
                 return None
             entry.uses += 1
             entry.size += size
             return entry.value, now - entry.made_at
+
+    def has_stale(self, key: K, size: int = 0) -> bool:
+        """Return whether `reserve_stale` would give a value now."""
+        with self._lock:
+            return self._stale(key, size, self._clock.monotonic()) is not None
+
+    def _stale(self, key: K, size: int, now: float) -> _Entry[V] | None:
+        entry = self._entries.get(key)
+        if entry is None or entry.revoked or now >= entry.made_at + self._limits.stale_seconds:
+            return None
+        return entry if self._has_room(entry, size) else None
 
     def revoke(self, matches: Callable[[K], bool]) -> None:
         """Let no entry whose key `matches` be used beyond its time."""
@@ -281,10 +289,10 @@ class DataKeyCache(Generic[K, V]):
         entry = self._entries.get(key)
         if entry is None or (now < entry.expires_at and self._has_room(entry, size)):
             return entry
-        after = entry.successor
-        if after is not None and now < after.expires_at:
-            self._entries[key] = after
-            return after
+        if (after := entry.successor) is not None:
+            self._entries[key] = entry = after
+            if now < after.expires_at:
+                return after
         if entry.revoked or now >= entry.made_at + self._limits.stale_seconds:
             del self._entries[key]
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 from kms_core import _forks, _sts
 from kms_core._bulkhead import GivenUpError, Lane
 from kms_core._deadline import Deadline
-from kms_core._kms_boto3 import connector
+from kms_core._kms_boto3 import connector, find_credentials
 from kms_core._self_check import Checker, SelfCheck
 from kms_core.clock import Clock
 from kms_core.config import CoreConfig
@@ -50,6 +51,8 @@ class Lifecycle:
     _envelope: Envelope
     _closing: threading.Event
     _forked = False
+    _forgotten: weakref.finalize[..., Any] | None = None
+    """Ends the threads when nobody holds this any more."""
 
     if TYPE_CHECKING:
 
@@ -120,6 +123,8 @@ class Lifecycle:
     def forked(self) -> None:
         """Refuse all calls from now on: this is a child process. Called by the operating system's fork alone."""
         self._forked = True
+        if self._forgotten is not None:
+            self._forgotten.detach()  # it would take locks and close sockets that are the parent's
         self._closing = threading.Event()  # the old one's lock may be held by a thread that is not here
         self._closing.set()
 
@@ -140,18 +145,19 @@ class Lifecycle:
     ) -> dict[str, Kms]:
         """Return a `Kms` for each region, by `connect` or, when that is None, by boto3.
 
-        boto3 looks for credentials when it makes a client, which may take longer than anybody wants to wait.
+        boto3 looks for credentials when it makes a client, for as long as it takes: so they are looked for before, as
+        long as `deadline` allows. Making the clients takes processor time alone.
         """
         if connect is not None:
             return _connected(self._config, connect)
-        connect = connector(self._config, on_client, session, self._clock)
-        lane = self._lane("clients")
+        lane = self._lane("credentials")
         try:
-            return lane.submit(functools.partial(_connected, self._config, connect)).result(deadline.left())
+            lane.submit(functools.partial(find_credentials, session)).result(deadline.left())
         except GivenUpError as e:
             raise KmsDeniedError("whoever gives boto3 its credentials did not do so in time") from e
         finally:
             lane.close()
+        return _connected(self._config, connector(self._config, on_client, session, self._clock))
 
     def _start(self, session: Any, deadline: Deadline) -> None:
         """Learn the keys, and meanwhile whose credentials `session` has; None: nobody's."""

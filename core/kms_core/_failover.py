@@ -118,29 +118,43 @@ class Failover:
         failures: list[AttemptFailure] = []
         failed: list[Failed] = []
         cause: AttemptFailedError | None = None
-        while (step := self._next(plan, failed, request)) is not None:
-            if not self._in_time(step, deadline):
-                break
-            self._tell(step.region, failed, plan, request)
-            try:
-                won = self._attempt(request, step.region, step.admission, deadline, plan, alone=bool(failed))
-            except AttemptFailedError as e:
-                cause = e
-                for one in (*e.before, e):
-                    failures.append(one.failure)
-                    failed.append(self._failed(one))
-                    self._quarantine_if_asked(one, plan, request)
-                    if counted is not None and counted.attempts is not None:
-                        counted.attempts -= 1
-            else:
-                self._budgets.succeeded(won.region)
-                for one in won.beside:
-                    self._quarantine_if_asked(one, plan, request)
-                self._look_after_others(plan, request, won.region)
-                return won.answer
-        if self._closing.is_set():
-            raise ClosedError("the core was closed") from cause
-        raise _ended(request, failed, failures) from cause
+        try:
+            while (step := self._next(plan, failed, request)) is not None:
+                if not self._in_time(step, deadline):
+                    break
+                self._tell(step.region, failed, plan, request)
+                try:
+                    won = self._attempt(request, step.region, step.admission, deadline, plan, alone=bool(failed))
+                except AttemptFailedError as e:
+                    cause = e
+                    self._note((*e.before, e), plan, request, failures, failed, counted)
+                else:
+                    self._budgets.succeeded(won.region)
+                    self._note(won.beside, plan, request, [], [], None)
+                    self._look_after_others(plan, request, won.region)
+                    return won.answer
+            if self._closing.is_set():
+                raise ClosedError("the core was closed") from cause
+            raise _ended(request, failed, failures) from cause
+        finally:
+            cause = None  # else it holds this frame, and this frame it, with plaintext and data key, in a cycle
+
+    def _note(
+        self,
+        errors: Sequence[AttemptFailedError],
+        plan: Plan,
+        request: Request[Any],
+        failures: list[AttemptFailure],
+        failed: list[Failed],
+        counted: Deadline | None,
+    ) -> None:
+        """Write down what failed, and leave out the key where its state is to blame."""
+        for error in errors:
+            failures.append(error.failure)
+            failed.append(self._failed(error))
+            self._quarantine_if_asked(error, plan, request)
+            if counted is not None and counted.attempts is not None:
+                counted.attempts -= 1
 
     def _look_after_others(self, plan: Plan, request: Request[Any], region: str) -> None:
         """Have regions whose time out is over probed in the background, with what this call has asked.

@@ -210,7 +210,7 @@ class KeyRing:
 
 
 def _trip_if_unreachable(region: str, error: AttemptFailedError | None, breakers: Breakers) -> None:
-    if error is not None and error.error.counts and not error.error.answered:
+    if error is not None and error.blames and not error.error.answered:
         breakers.trip(region)
 
 

@@ -9,7 +9,7 @@ import contextlib
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from botocore import exceptions as botocore_errors
@@ -76,18 +76,19 @@ class Signing:
 
     def watch(self, client: Any) -> None:
         """Listen to `client`."""
-        client.meta.events.register("before-sign.kms", self._begin)
+        client.meta.events.register("before-sign.kms", self.begin)
         client.meta.events.register("before-send.kms", self.done)
 
-    def busy(self) -> bool:
-        """Return whether any thread is."""
-        return bool(self._threads)
+    def busy(self, thread: int) -> bool:
+        """Return whether `thread` is."""
+        return thread in self._threads
 
     def done(self, **_: Any) -> None:
         """The present thread is not, or no longer."""
         self._threads.discard(threading.get_ident())
 
-    def _begin(self, **_: Any) -> None:
+    def begin(self, **_: Any) -> None:
+        """The present thread is."""
         self._threads.add(threading.get_ident())
 
 
@@ -154,14 +155,15 @@ class Boto3Kms:
         except Exception as e:  # the port promises one exception: what is unknown has a name there too
             failure = translate(e)
             if failure.code in taxonomy.LOOK_AGAIN:
+                self._signing.begin()  # the region has answered: what is waited for now is credentials
                 self._renew(client)
             raise failure from e
         finally:
             self._signing.done()
 
-    def waits_for_credentials(self) -> bool:
-        """Return whether a request waits for credentials now, so that nothing of it has been sent."""
-        return self._signing.busy()
+    def waits_for_credentials(self, thread: int) -> bool:
+        """Return whether the request of `thread` waits for credentials now, so that nothing of it has been sent."""
+        return self._signing.busy(thread)
 
     def _renew(self, stale: Any) -> None:
         """Take a client with fresh credentials for the next request: botocore refreshes by its own clock alone."""
@@ -208,23 +210,39 @@ def connector(
     return connect
 
 
-def _client(config: CoreConfig, settings: Config, session: Any, region: str) -> Any:
-    """Return a new client; botocore looks for credentials already now.
+def find_credentials(session: Any) -> None:
+    """Have `session` look for its credentials now, and keep them; there may be none.
 
     Raises:
         KmsDeniedError: who gives them does not. ConfigurationError: what says how to get them is wrong.
     """
+    with _own_errors("no credentials"), secrets_in_answers():
+        session.get_credentials()
+
+
+def _client(config: CoreConfig, settings: Config, session: Any, region: str) -> Any:
+    """Return a new client; botocore looks for credentials already now, when that has not been done before.
+
+    Raises:
+        As `find_credentials`.
+    """
+    with _own_errors(f"no client for {region}"), secrets_in_answers():
+        return session.client(
+            "kms",
+            region_name=region,
+            endpoint_url=config.endpoints.get(region),
+            verify=config.ca_bundle,
+            config=settings,
+        )
+
+
+@contextlib.contextmanager
+def _own_errors(what: str) -> Iterator[None]:
+    """Turn what botocore and its sources of credentials come up with into the core's own errors."""
     try:
-        with secrets_in_answers():
-            return session.client(
-                "kms",
-                region_name=region,
-                endpoint_url=config.endpoints.get(region),
-                verify=config.ca_bundle,
-                config=settings,
-            )
+        yield
     except Exception as e:
-        text = f"no client for {region}: {type(e).__name__}: {e}"
+        text = f"{what}: {type(e).__name__}: {e}"
         if translate(e).code in _RETRIEVAL:
             raise KmsDeniedError(text) from e
         raise ConfigurationError(text) from e

@@ -32,6 +32,8 @@ class Answer(Protocol):
 
 
 A = TypeVar("A", bound=Answer)
+_NEARLY = 0.9
+"""Of the time that a good answer may take, an attempt that had so much had all of it: a worker starts a little late."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +51,12 @@ class Request(Generic[A]):
 class AttemptFailedError(Exception):
     """One attempt failed; it never leaves the core, which turns the whole call's attempts into one error."""
 
-    def __init__(self, failure: AttemptFailure, error: ErrorClass, retry_after_seconds: float | None) -> None:
+    def __init__(
+        self, failure: AttemptFailure, error: ErrorClass, retry_after_seconds: float | None, *, blames: bool
+    ) -> None:
         super().__init__(str(failure))
+        self.blames = blames
+        """Whether it counted against the region."""
         self.failure = failure
         self.error = error
         self.retry_after_seconds = retry_after_seconds
@@ -146,13 +152,14 @@ class Regions:
             request_id=failure.request_id,
             seconds=seconds,
         )
-        return AttemptFailedError(attempt, error, failure.retry_after_seconds)
+        return AttemptFailedError(attempt, error, failure.retry_after_seconds, blames=outcome is Outcome.FAILURE)
 
-    def given_up(self, note: _Note, *, started: bool) -> str:
+    def given_up(self, note: _Note, error: GivenUpError) -> str:
         """Return the code of an attempt that took too long: whether that was the region's time, or ours."""
-        if not started:
+        if not error.started:
             return SATURATED
-        return NO_CREDENTIALS_IN_TIME if waits_for_credentials(self._kms[note.region]) else DEADLINE
+        waits = error.thread is not None and waits_for_credentials(self._kms[note.region], error.thread)
+        return NO_CREDENTIALS_IN_TIME if waits else DEADLINE
 
     def abandoned(self, note: _Note) -> None:
         """Take note of an attempt that says nothing of its region: the core is closing, or we have a defect."""
@@ -257,7 +264,7 @@ class Flight(Generic[A]):
         try:
             answer = self._pending.result(seconds)
         except GivenUpError as e:
-            failure = KmsFailure(self._regions.given_up(self._note, started=e.started))
+            failure = KmsFailure(self._regions.given_up(self._note, e))
             raise self._regions.failed(self._note, failure, None, e.run_seconds) from e
         except KmsFailure as e:
             raise self._regions.failed(self._note, e, self._pending.seconds, self._pending.run_seconds) from e
@@ -272,7 +279,7 @@ def _outcome(code: str, error: ErrorClass, run_seconds: float, slow_seconds: flo
     """Return what a failure says of the region: nothing, when it had less time than a good answer may take."""
     if code == SATURATED:
         return Outcome.NOT_SENT
-    if code == DEADLINE and run_seconds < slow_seconds:
+    if code == DEADLINE and run_seconds < _NEARLY * slow_seconds:
         return Outcome.UNKNOWN
     if error.counts:
         return Outcome.FAILURE

@@ -164,7 +164,7 @@ def from_toml(path: Path, *, core: Collection[str], key: Collection[str]) -> Fie
             unknown.
     """
     document = _document(path)
-    found = Fields(core={"verify_account": True}, source=f"{path}: ")
+    found = Fields(source=f"{path}: ")
     in_core = _in_core_table(core)
     _read_estate(path, document, in_core, found)
     _read_core(path, document, in_core, found)
@@ -172,7 +172,17 @@ def from_toml(path: Path, *, core: Collection[str], key: Collection[str]) -> Fie
     _read_keys(path, document, key, found)
     for name in _FILES:
         found.core[name] = _anchored(path, found.core.get(name))
+    asks = asks_account(found.core.get("endpoints", {}), found.core.get("sts_endpoints", {}))
+    found.core.setdefault("verify_account", asks)
     return found
+
+
+def asks_account(endpoints: Mapping[str, str], sts_endpoints: Mapping[str, str]) -> bool:
+    """Return whether STS is asked for the account unless somebody says otherwise: not where it may be the wrong one.
+
+    Who gives KMS an address of its own, and STS none, would have AWS's asked about credentials that are not for it.
+    """
+    return bool(sts_endpoints) or not endpoints
 
 
 def _parsed(setting: Setting, variable: str, text: str) -> Any:

@@ -11,14 +11,20 @@ import functools
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import boto3
 import botocore.session
 from botocore import loaders
 from botocore.config import Config
 from botocore.credentials import CredentialProvider, CredentialResolver, DeferredRefreshableCredentials
-from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    NoCredentialsError,
+    ParamValidationError,
+)
 
 from kms_core._quiet import secrets_in_answers
 from kms_core.clock import Clock, SystemClock
@@ -31,7 +37,7 @@ _SERVER_ERRORS = range(500, 600)
 _THROTTLED = frozenset({"Throttling", "ThrottlingException", "RequestLimitExceeded", "SlowDown"})
 _METHOD = "assume-role"
 
-AwsError = (BotoCoreError, ClientError)
+T = TypeVar("T")
 
 
 def session(config: CoreConfig, clock: Clock | None = None) -> Any:
@@ -43,24 +49,24 @@ def session(config: CoreConfig, clock: Clock | None = None) -> Any:
     Raises:
         ConfigurationError: the profile that the environment names is not there.
     """
-    ours = _base_session()
-    if config.role_arn is not None:
-        ours.register_component("credential_provider", CredentialResolver([_Role(config, clock or SystemClock())]))
     try:
+        ours = _base_session()
+        if config.role_arn is not None:
+            ours.register_component("credential_provider", CredentialResolver([_Role(config, clock or SystemClock())]))
         return boto3.session.Session(botocore_session=ours)
     except BotoCoreError as e:
         raise ConfigurationError(f"no session of boto3's: {e}") from e
 
 
 def refuse_another_account(config: CoreConfig, made: Any) -> None:
-    """Ask STS whose the credentials of `made`, a session, are; silence is no misconfiguration.
+    """Ask STS whose the credentials of `made`, a session, are; no answer that can be read is no misconfiguration.
 
     Raises:
         ConfigurationError: another account's than the configuration says.
     """
     try:
-        found = str(_first_answer(config, made, lambda sts: sts.get_caller_identity())["Account"])
-    except AwsError:
+        found = _first_answer(config, made, lambda sts: str(sts.get_caller_identity()["Account"]))
+    except Exception:  # noqa: BLE001 - whatever botocore and its sources of credentials come up with
         return
     if found != config.account_id:
         raise ConfigurationError(f"account_id is {config.account_id}, and STS says these credentials are of {found}")
@@ -68,7 +74,7 @@ def refuse_another_account(config: CoreConfig, made: Any) -> None:
 
 def fetch_credentials(made: Any) -> None:
     """Have the credentials of `made`, a session, before a request to KMS waits for them; failing is for later."""
-    with contextlib.suppress(*AwsError, AttributeError):  # there may be none at all
+    with contextlib.suppress(Exception):  # as above; there may be none at all
         made.get_credentials().get_frozen_credentials()
 
 
@@ -101,6 +107,7 @@ class _Role(CredentialProvider):  # type: ignore[misc] # botocore has no types
         super().__init__()
         self._config = config
         self._clock = clock
+        self._token_file = config.web_identity_token_file
         self._base = boto3.session.Session(botocore_session=_base_session())
         self._made = DeferredRefreshableCredentials(self._refresh, _METHOD)
         self._why_not = ""
@@ -114,12 +121,22 @@ class _Role(CredentialProvider):  # type: ignore[misc] # botocore has no types
             raise CredentialRetrievalError(provider=_METHOD, error_msg=self._why_not)
         try:
             with secrets_in_answers():
-                found = _first_answer(self._config, self._base, self._ask)["Credentials"]
-        except (*AwsError, OSError, UnicodeDecodeError) as e:
+                found = _first_answer(self._config, self._base, self._ask, signed=self._token_file is None)
+        except Exception as e:
             self._why_not = type(e).__name__
             self._not_again_before = self._clock.monotonic() + _FAILED_SECONDS
             raise CredentialRetrievalError(provider=_METHOD, error_msg=self._why_not) from e
         self._why_not = ""
+        return found
+
+    def _ask(self, sts: Any) -> Mapping[str, str]:
+        name = f"kms-core-{os.getpid()}"
+        asked = {"RoleArn": self._config.role_arn, "RoleSessionName": name, "DurationSeconds": _ROLE_SECONDS}
+        if self._token_file is None:
+            found = sts.assume_role(**asked)["Credentials"]
+        else:
+            token = Path(self._token_file).read_text(encoding="utf-8")  # each time: the platform replaces it
+            found = sts.assume_role_with_web_identity(**asked, WebIdentityToken=token)["Credentials"]
         return {
             "access_key": found["AccessKeyId"],
             "secret_key": found["SecretAccessKey"],
@@ -127,23 +144,15 @@ class _Role(CredentialProvider):  # type: ignore[misc] # botocore has no types
             "expiry_time": found["Expiration"].isoformat(),
         }
 
-    def _ask(self, sts: Any) -> Any:
-        name, token_file = f"kms-core-{os.getpid()}", self._config.web_identity_token_file
-        asked = {"RoleArn": self._config.role_arn, "RoleSessionName": name, "DurationSeconds": _ROLE_SECONDS}
-        if token_file is None:
-            return sts.assume_role(**asked)
-        token = Path(token_file).read_text(encoding="utf-8")  # each time: the platform replaces it
-        return sts.assume_role_with_web_identity(**asked, WebIdentityToken=token)
 
-
-def _first_answer(config: CoreConfig, made: Any, ask: Callable[[Any], Any]) -> Any:
-    """Return the first region's answer; a refusal is an answer too, and raised at once."""
+def _first_answer(config: CoreConfig, made: Any, ask: Callable[[Any], T], *, signed: bool = True) -> T:
+    """Return what `ask` reads from the first region's answer; a refusal is an answer too, and raised at once."""
     last: Exception | None = None
     for region in dict.fromkeys((config.home_region, *config.region_order)):
-        client = _client(config, made, region)
+        client = _client(config, made, region, signed=signed)
         try:
             return ask(client)
-        except AwsError as e:
+        except Exception as e:
             if not _elsewhere(e):
                 raise
             last = e
@@ -152,7 +161,9 @@ def _first_answer(config: CoreConfig, made: Any, ask: Callable[[Any], Any]) -> A
     raise last or AssertionError("a configuration names at least one region")
 
 
-def _client(config: CoreConfig, made: Any, region: str) -> Any:
+def _client(config: CoreConfig, made: Any, region: str, *, signed: bool) -> Any:
+    """Return a client of STS in `region`; one whose requests are not signed is spared the search for credentials."""
+    unused = {} if signed else {"aws_access_key_id": "unused", "aws_secret_access_key": "unused"}
     return made.client(
         "sts",
         region_name=region,
@@ -164,6 +175,7 @@ def _client(config: CoreConfig, made: Any, region: str) -> Any:
             read_timeout=config.read_timeout_seconds,
             user_agent_extra="kms-core",
         ),
+        **unused,
     )
 
 
@@ -172,8 +184,13 @@ def _domain(config: CoreConfig) -> str:
 
 
 def _elsewhere(error: Exception) -> bool:
-    """Return whether another region's STS may do better: this one was not reached, or failed by itself."""
+    """Return whether another region's STS may do better.
+
+    This one was not reached, failed by itself, throttles, or said what nobody can read, such as a proxy's page.
+    """
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         return status in _SERVER_ERRORS or error.response.get("Error", {}).get("Code", "") in _THROTTLED
-    return True
+    if isinstance(error, BotoCoreError):
+        return not isinstance(error, ParamValidationError | NoCredentialsError)
+    return not isinstance(error, OSError | UnicodeDecodeError)  # a token's file, which is the same everywhere

@@ -70,7 +70,7 @@ class Supply:
             KmsCoreError: what `make` raised, when no stale key may help out.
         """
         purpose: str = entry[0]
-        known = purpose in self._outages
+        known = purpose in self._outages and cache.has_stale(entry, size)
         if known:
             asking = self._shall_ask(purpose, deadline)
             if asking is None and (stale := self._stale(cache, entry, operation, size)) is not None:

@@ -152,9 +152,12 @@ class AsyncCore:
         """Do as `Core.health`, which asks nobody and so does not block."""
         return self._core.health()
 
-    async def self_check(self, *, timeout_seconds: float | None = None) -> SelfCheck:
+    async def self_check(
+        self, *, timeout_seconds: float | None = None, purposes: Iterable[str] | None = None
+    ) -> SelfCheck:
         """Do as `Core.self_check`."""
-        return await self._threads.run(self._core.self_check, timeout_seconds=timeout_seconds)
+        check = self._core.self_check
+        return await self._threads.run(check, timeout_seconds=timeout_seconds, purposes=purposes)
 
     async def warm_up(self, contexts: Mapping[str, Iterable[Mapping[str, str]]] | None = None) -> WarmUp:
         """Do as `Core.warm_up`."""

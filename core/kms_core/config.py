@@ -46,6 +46,7 @@ _MAPPINGS = ("keys", "endpoints", "sts_endpoints")
 _FILES = ("ca_bundle", "web_identity_token_file")
 
 
+asks_account = _settings.asks_account
 GUIDE_NAMES: Mapping[str, tuple[str, float]] = MappingProxyType(
     {setting.guide: (setting.field, setting.guide_scale) for setting in _settings.SETTINGS if setting.guide}
 )
@@ -164,7 +165,7 @@ class CoreConfig:
         """Return what the product's TOML file says: `[estate] [keys.*] [endpoints.*] [core]`.
 
         Relative paths in it count from its folder. The account is checked against STS, unless `core.verify_account`
-        says no.
+        says no, or KMS has an address of its own there and STS has none (`asks_account`).
 
         Raises:
             ConfigurationError: the file cannot be used; what is wrong is named.

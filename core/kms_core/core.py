@@ -82,9 +82,9 @@ class Core(Bulk, Lifecycle, OperatorFacade):
         self._clock = clock
         self._lane = lane or functools.partial(Bulkhead, clock=clock)
         self._closing = threading.Event()
-        start_by = Deadline(clock, config.deadline_seconds)
         session = _sts.session(config, clock) if connect is None else None
-        clients = self._clients(connect, on_client, session, start_by)
+        credentials_by = Deadline(clock, config.deadline_seconds)
+        clients = self._clients(connect, on_client, session, credentials_by)
         timings = Timings(
             config.regions, slow_seconds=config.slow_call_seconds, attempt_seconds=config.attempt_timeout_seconds
         )
@@ -129,8 +129,9 @@ class Core(Bulk, Lifecycle, OperatorFacade):
         self._envelope = Envelope(
             config, self._keyring, _data_keys(config, failover), self._supply, clock=clock, emit=emit
         )
-        weakref.finalize(self, _let_go, self._closing, self._regions, background).atexit = False
-        self._start(session, start_by)
+        self._forgotten = weakref.finalize(self, _let_go, self._closing, self._regions, background)
+        self._forgotten.atexit = False
+        self._start(session, Deadline(clock, max(credentials_by.left(), config.attempt_timeout_seconds)))
         self._start_watch(override_interval_seconds)
 
     def encrypt(self, plaintext: bytes, *, purpose: str, context: Mapping[str, str]) -> bytes:

@@ -98,10 +98,10 @@ class Kms(Protocol):
         ...
 
 
-def waits_for_credentials(kms: Kms) -> bool:
-    """Return whether `kms`, by its optional method of this name, has requests that nothing was sent of yet.
+def waits_for_credentials(kms: Kms, thread: int) -> bool:
+    """Return whether the request of `thread` (`threading.get_ident`) waits for credentials, so not for the region.
 
-    They wait for credentials, so it is not the region that they wait for.
+    By an optional method of this name: a `Kms` without credentials needs none.
     """
-    asked: Callable[[], bool] | None = getattr(kms, "waits_for_credentials", None)
-    return asked is not None and asked()
+    asked: Callable[[int], bool] | None = getattr(kms, "waits_for_credentials", None)
+    return asked is not None and asked(thread)

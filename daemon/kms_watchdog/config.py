@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_core import ErrorDetails
 
 from kms_core import CoreConfig, KeyConfig
-from kms_core.config import GUIDE_NAMES, MAX_FRAME_LENGTH
+from kms_core.config import GUIDE_NAMES, MAX_FRAME_LENGTH, asks_account
 
 REGION_NAME = r"^[a-z]{2}(-[a-z]+)+-\d$"
 Region = Annotated[str, Field(pattern=REGION_NAME)]
@@ -144,7 +144,7 @@ class Core(_Section):
     accept_legacy_suites: bool = False
     role_arn: str | None = None
     web_identity_token_file: str | None = None
-    verify_account: bool = True
+    verify_account: bool | None = None  # None: as in the application (`kms_core.config.asks_account`)
 
 
 class Canaries(_Section):
@@ -280,7 +280,11 @@ class Settings(_Section):
         Raises:
             kms_core.errors.ConfigurationError: the core refuses a combination of settings.
         """
-        ca_bundle = self.estate.ca_bundle
+        ca_bundle, core = self.estate.ca_bundle, self.core.model_dump()
+        endpoints = {region: e.kms for region, e in self.endpoints.items() if e.kms}
+        sts_endpoints = {region: e.sts for region, e in self.endpoints.items() if e.sts}
+        if core["verify_account"] is None:
+            core["verify_account"] = asks_account(endpoints, sts_endpoints)
         return CoreConfig(
             account_id=self.estate.account_id,
             regions=self.estate.regions,
@@ -289,11 +293,11 @@ class Settings(_Section):
                 purpose: KeyConfig(alias=key.alias, key_id=key.key_id, strict_key_state=key.strict_key_state)
                 for purpose, key in self.keys.items()
             },
-            endpoints={region: e.kms for region, e in self.endpoints.items() if e.kms},
-            sts_endpoints={region: e.sts for region, e in self.endpoints.items() if e.sts},
+            endpoints=endpoints,
+            sts_endpoints=sts_endpoints,
             primary_region=self.estate.primary_region,
             ca_bundle=str(ca_bundle) if ca_bundle else None,
-            **self.core.model_dump(),
+            **core,
         )
 
 

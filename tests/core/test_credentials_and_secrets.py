@@ -9,7 +9,8 @@ import logging
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from sts_server import Sts
 from kms_core import ConfigurationError, Core, CoreConfig
 from kms_core.clock import SystemClock
 from kms_core.errors import KmsCoreError, KmsDeniedError, MessageError
-from kms_core.events import BreakerMoved
+from kms_core.events import Attempt, BreakerMoved
 from kms_core.kms import KeyMaterial
 from kms_core.suites import WRITTEN, derive_keys
 from kms_core.testing import FakeEstate
@@ -37,6 +38,23 @@ def sts() -> Iterator[Sts]:
     server = Sts()
     yield server
     server.close()
+
+
+@pytest.fixture
+def real_estate() -> FakeEstate:
+    estate = FakeEstate()
+    estate.create_key("alias/general")
+    estate.create_key("alias/payment")
+    return estate
+
+
+def until(holds: Callable[[], bool]) -> None:
+    never = threading.Event()
+    for _ in range(1000):
+        if holds():
+            return
+        CLOCK.wait(never, 0.01)
+    raise AssertionError("it did not come to hold in ten seconds")
 
 
 # Secrets.
@@ -250,3 +268,80 @@ def test_credentials_that_come_later_are_found(local_aws: Any, monkeypatch: pyte
             CLOCK.wait(never, 0.1)
 
         assert core.decrypt(message, purpose="general", context=CONTEXT) == b"x"
+
+
+@pytest.mark.parametrize("page", [b"<html>a proxy's page</html>", b"", b"<GetCallerIdentityResponse/>"])
+@pytest.mark.parametrize("status", [200, 403])
+def test_an_sts_that_nobody_can_read_stops_no_start_and_blames_no_region(
+    local_aws: Any, local_credentials: None, sts: Sts, recorder: Any, page: bytes, status: int
+) -> None:
+    """Botocore raises what is none of its own errors; and the next region's STS is asked."""
+    garbled = Sts()
+    garbled.page, garbled.status = page, status
+    sts.keys = tuple(local_aws.credentials.values())
+    try:
+        with Core(local_aws.config(verify_account=True, sts_endpoints={EAST: garbled.url})) as core:
+            assert core.encrypt(b"x", purpose="general", context=CONTEXT)
+        everywhere = dict.fromkeys((EAST, WEST, IRELAND), garbled.url)
+        with (
+            Core(local_aws.config(role_arn=ROLE, sts_endpoints=everywhere), recorder) as core,
+            pytest.raises(KmsDeniedError),
+        ):
+            core.encrypt(b"x", purpose="general", context=CONTEXT)
+    finally:
+        garbled.close()
+
+    assert not recorder.of(BreakerMoved)
+
+
+def test_only_the_request_that_waits_for_credentials_is_excused(
+    real_estate: FakeEstate, config: CoreConfig, recorder: Any
+) -> None:
+    """Another thread's look for fresh ones says nothing of a region that is silent to this one."""
+    go_on = threading.Event()
+    waiting: set[int] = set()
+
+    class Waits:
+        def __init__(self, kms: Any) -> None:
+            self.region, self.close, self.describe_key = kms.region, kms.close, kms.describe_key
+            self._kms = kms
+
+        def waits_for_credentials(self, thread: int) -> bool:
+            return thread in waiting
+
+        def generate_data_key(self, key_arn: str, context: Any) -> Any:
+            if self.region == EAST and context["who"] == "waits":
+                waiting.add(threading.get_ident())
+            if self.region == EAST:
+                go_on.wait(20)
+            return self._kms.generate_data_key(key_arn, context)
+
+    quick = dataclasses.replace(config, attempt_timeout_seconds=0.3, slow_call_seconds=0.3)
+    with (
+        Core(quick, recorder, connect=lambda region: Waits(real_estate[region])) as core,  # type: ignore[arg-type]
+        ThreadPoolExecutor(1) as pool,
+    ):
+        excused = pool.submit(core.encrypt, b"x", purpose="general", context={"who": "waits"})
+        until(lambda: bool(waiting))
+        assert core.encrypt(b"x", purpose="general", context={"who": "is let down"})
+        with pytest.raises(KmsDeniedError) as denied:
+            excused.result(20)
+        go_on.set()
+
+    assert denied.value.error_code == "CredentialsLate"
+    codes = {attempt.error_code for attempt in recorder.of(Attempt) if attempt.region == EAST}
+    assert codes == {"", "Deadline", "CredentialsLate"}, "the first is that of DescribeKey, at the start"
+
+
+def test_a_platforms_token_needs_no_other_credentials(
+    local_aws: Any, sts: Sts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The request that exchanges it is not signed: nobody looks for something to sign it with."""
+    credential_process(monkeypatch, tmp_path, "import threading; threading.Event().wait(60)")
+    token = tmp_path / "token"
+    token.write_text("the platform's token")
+    sts.keys = tuple(local_aws.credentials.values())
+    config = local_aws.config(role_arn=ROLE, web_identity_token_file=str(token), sts_endpoints={EAST: sts.url})
+
+    with Core(config) as core:
+        assert core.encrypt(b"x", purpose="general", context=CONTEXT)

@@ -28,8 +28,6 @@ def _configuration(local_aws: Any, folder: Path) -> Path:
 account_id = "123456789012"
 regions = ["us-east-1", "us-west-2", "eu-west-1"]
 ca_bundle = "{local_aws.ca_bundle}"
-[core]
-verify_account = false
 [keys.pii]
 alias = "alias/general"
 {endpoints}

@@ -18,6 +18,7 @@ from kms_core import Core, CoreConfig
 from kms_core._bulkhead import Bulkhead, GivenUpError
 from kms_core._cache import DataKeyCache, Limits
 from kms_core._deadline import Deadline
+from kms_core._regions import AttemptFailedError
 from kms_core._single_flight import SingleFlight
 from kms_core.breaker import BreakerPolicy, HalfOpen, Open, Outcome, admit, report
 from kms_core.clock import SystemClock
@@ -715,3 +716,83 @@ def test_a_core_that_was_forgotten_ends_its_threads(real_estate: FakeEstate, con
     gc.collect()
 
     until(lambda: not [one for one in threading.enumerate() if one not in before and one.name.startswith("kms-core")])
+
+
+def test_a_start_with_little_time_left_condemns_no_region(real_estate: FakeEstate, config: CoreConfig) -> None:
+    """An attempt that was cut short says nothing, at the start as later."""
+    pause = threading.Event()
+    for region in real_estate.kms.values():
+        region.during = lambda call: pause.wait(0.3)
+    hasty = dataclasses.replace(config, deadline_seconds=0.1, attempt_timeout_seconds=0.1)
+    with Core(hasty, clock=CLOCK, connect=real_estate.connect) as core:
+        before = {name: region.breaker for name, region in core.health().regions.items()}
+    patient = dataclasses.replace(config, deadline_seconds=0.1)
+    with Core(patient, clock=CLOCK, connect=real_estate.connect) as core:
+        assert {region.breaker for region in core.health().regions.values()} == {"closed"}
+    assert set(before.values()) == {"open"}, "these had all the time that they are ever given"
+
+
+def test_a_child_that_forgets_its_parents_core_touches_nothing_of_it(
+    real_estate: FakeEstate, config: CoreConfig
+) -> None:
+    """Its locks may be held for ever, and its sockets are the parent's."""
+    core = Core(config, clock=CLOCK, connect=real_estate.connect)
+    seal(core)
+    core.forked()  # what the operating system's fork calls in the child
+    lanes = list(core._regions._lanes.values())
+    kms = list(real_estate.kms.values())
+    del core
+    gc.collect()
+
+    assert not any(one.closed for one in kms)
+    for lane in lanes:
+        lane.close()
+
+
+def test_a_call_that_had_a_failure_on_its_way_leaves_nothing_behind(core: Core, estate: FakeEstate) -> None:
+    """No cycle keeps its frames, and with them the plaintext, until the collector comes by."""
+    estate[EAST].script.append("KMSInternalException")
+    gc.collect()
+    gc.disable()
+    try:
+        core.encrypt(b"most secret", purpose="general", context=CONTEXT)
+        held = [one for one in gc.get_objects() if isinstance(one, AttemptFailedError)]
+    finally:
+        gc.enable()
+
+    assert not held
+
+
+def test_a_younger_stale_key_is_used_before_an_older_one(clock: ManualClock) -> None:
+    """A successor that was fetched ahead has more of its time left, also when both have expired."""
+    cache: DataKeyCache[str, int] = DataKeyCache(
+        Limits(ttl_seconds=300, stale_seconds=900), clock, refresh=lambda key: None
+    )
+    deadline = Deadline(clock, 8)
+    cache.reserve_or_fetch("k", lambda: 0, deadline, again=lambda left: 1)
+    clock.advance(280)
+    cache.reserve("k")
+    assert cache.fetch_next("k", deadline)
+    clock.advance(630)
+
+    assert cache.reserve("k") is None
+    assert cache.has_stale("k")
+    found = cache.reserve_stale("k")
+    assert found is not None
+    assert found[0] == 1
+
+
+def test_a_known_outage_shortens_nobodys_call_that_has_nothing_to_fall_back_on(
+    estate: FakeEstate, config: CoreConfig, clock: ManualClock, recorder: Any
+) -> None:
+    """A new context is asked for with all its time: the region after the silent one may be slow, and well."""
+    core = stale_core(estate, config, recorder)
+    clock.advance(301)
+    estate.fail("ConnectionRefused")
+    seal(core)  # stale, so the outage is known
+    clock.advance(70)
+    estate.fail("ReadTimeout", regions=[EAST])
+    estate.fail(None, regions=[WEST, IRELAND])
+    estate[WEST].latency_seconds = 0.9
+
+    assert sealed_in(seal(core, 77)) in {WEST, IRELAND}

@@ -249,6 +249,27 @@ def test_the_core_is_set_as_the_application_sets_it(write_config: Callable[..., 
     assert (ours.data_key_ttl_seconds, ours.max_retries, ours.hedging) == (60.0, 2, True)
 
 
+@pytest.mark.parametrize(
+    ("endpoints", "asks"),
+    [
+        ("", True),
+        ("kms = 'https://127.0.0.1:1'", False),
+        ("kms = 'https://127.0.0.1:1'\nsts = 'https://127.0.0.1:2'", True),
+    ],
+    ids=["AWS", "another KMS", "another AWS"],
+)
+def test_the_account_is_asked_for_where_the_right_sts_is_known(
+    write_config: Callable[..., Path],
+    endpoints: str,
+    asks: bool,  # noqa: FBT001 - a parameter of the test
+) -> None:
+    """AWS's own would be asked about credentials that are not for it; the daemon and the application agree."""
+    path = write_config(f"[endpoints.us-east-1]\n{endpoints}\n")
+
+    assert load(path).core_config().verify_account is asks
+    assert CoreConfig.from_toml(path).verify_account is asks
+
+
 def test_a_guides_name_and_our_own_are_not_both_taken(write_config: Callable[..., Path]) -> None:
     """Which of the two should win?"""
     with pytest.raises(ConfigError, match="data_key_ttl_seconds is given twice"):

@@ -43,8 +43,8 @@ def assert_nothing_is_left(demo: DemoProcess, listening: list[tuple[str, int]]) 
     [
         pytest.param(DEMO, signal.SIGTERM, id="demo-sigterm"),
         pytest.param(DEMO, signal.SIGKILL, id="demo-sigkill"),
-        pytest.param(MAKE, signal.SIGTERM, id="make-sigterm"),
-        pytest.param(MAKE, signal.SIGKILL, id="make-sigkill"),
+        pytest.param(MAKE, signal.SIGTERM, id="make-sigterm", marks=pytest.mark.slow),
+        pytest.param(MAKE, signal.SIGKILL, id="make-sigkill", marks=pytest.mark.slow),
     ],
 )
 def test_ended_while_the_daemon_runs(

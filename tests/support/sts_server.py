@@ -22,6 +22,8 @@ class Sts:
         self.asked: list[str] = []
         self.forms: list[dict[str, list[str]]] = []
         """What each request said."""
+        self.page: bytes | None = None
+        """What every answer holds in place of AWS's XML when set: a proxy's page, or nothing."""
         self.hold: threading.Event | None = None
         """Answers wait for it."""
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
@@ -55,6 +57,7 @@ class Sts:
         if self.hold is not None:
             self.hold.wait(30)
         body = self._error() if self.code else self._result(action)
+        body = body if self.page is None else self.page
         handler.send_response(self.status)
         handler.send_header("Content-Length", str(len(body)))
         handler.end_headers()
