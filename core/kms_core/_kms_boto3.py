@@ -109,6 +109,7 @@ class Boto3Kms:
         self._renewed = renewed
         """Makes another client, with credentials looked up anew; None: there are no others."""
         self._clock = clock or SystemClock()
+        self._made_at = self._clock.monotonic()
         self._not_renewed_before = 0.0
         self._lock = threading.Lock()
 
@@ -154,7 +155,7 @@ class Boto3Kms:
                 return _veiled(getattr(client, method)(**parameters))
         except Exception as e:  # the port promises one exception: what is unknown has a name there too
             failure = translate(e)
-            if failure.code in taxonomy.LOOK_AGAIN:
+            if failure.code in taxonomy.STALE_CREDENTIALS or self._may_have_come(failure.code):
                 self._signing.begin()  # the region has answered: what is waited for now is credentials
                 self._renew(client)
             raise failure from e
@@ -164,6 +165,10 @@ class Boto3Kms:
     def waits_for_credentials(self, thread: int) -> bool:
         """Return whether the request of `thread` waits for credentials now, so that nothing of it has been sent."""
         return self._signing.busy(thread)
+
+    def _may_have_come(self, code: str) -> bool:
+        """Return whether it is time to look again for credentials that were not there."""
+        return code == "NoCredentialsError" and self._clock.monotonic() >= self._made_at + _RENEWAL_SECONDS
 
     def _renew(self, stale: Any) -> None:
         """Take a client with fresh credentials for the next request: botocore refreshes by its own clock alone."""

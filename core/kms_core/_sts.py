@@ -51,8 +51,10 @@ def session(config: CoreConfig, clock: Clock | None = None) -> Any:
     """
     try:
         ours = _base_session()
+        found = _Once(ours.get_component("credential_provider"))
         if config.role_arn is not None:
-            ours.register_component("credential_provider", CredentialResolver([_Role(config, clock or SystemClock())]))
+            found = _Once(CredentialResolver([_Role(config, clock or SystemClock())]))
+        ours.register_component("credential_provider", found)
         return boto3.session.Session(botocore_session=ours)
     except BotoCoreError as e:
         raise ConfigurationError(f"no session of boto3's: {e}") from e
@@ -92,6 +94,22 @@ def _base_session() -> Any:
 @functools.cache
 def _models() -> Any:
     return loaders.create_loader(botocore.session.get_session().get_config_variable("data_path"))
+
+
+class _Once:
+    """Looks for credentials once, also when there are none: each client would look again, and wait as long again."""
+
+    def __init__(self, resolver: Any) -> None:
+        self._resolver = resolver
+        self._looked = False
+        self._found: Any = None
+
+    def load_credentials(self) -> Any:
+        """Return what was found the first time."""
+        if not self._looked:
+            self._found = self._resolver.load_credentials()
+            self._looked = True
+        return self._found
 
 
 class _Role(CredentialProvider):  # type: ignore[misc] # botocore has no types

@@ -144,9 +144,6 @@ TABLE: dict[str, ErrorClass] = {
 STALE_CREDENTIALS = frozenset(code for code, row in TABLE.items() if row is _STALE_CREDENTIALS)
 """Codes after which the credentials are looked up anew before the one retry."""
 
-LOOK_AGAIN = STALE_CREDENTIALS | {"NoCredentialsError"}
-"""Codes after which the credentials are looked up anew for the next request: they may have come meanwhile."""
-
 
 def classify(error: BaseException, operation: str = "") -> ErrorClass:
     """Return what `error` asks for, judged by the first `KmsFailure` in its chain of causes.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import dataclasses
+import http.server
 import logging
 import sys
 import threading
@@ -331,6 +332,39 @@ def test_only_the_request_that_waits_for_credentials_is_excused(
     assert denied.value.error_code == "CredentialsLate"
     codes = {attempt.error_code for attempt in recorder.of(Attempt) if attempt.region == EAST}
     assert codes == {"", "Deadline", "CredentialsLate"}, "the first is that of DescribeKey, at the start"
+
+
+def test_credentials_are_looked_for_once_a_start(
+    local_aws: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A source that gives none is not asked again for each region's client: it may take seconds."""
+    asked: list[str] = []
+
+    class Metadata(http.server.BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            asked.append(self.path)
+            self.send_error(404)
+
+        do_GET = do_PUT  # noqa: N815 - the base class's name
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Metadata) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        credential_process(monkeypatch, tmp_path, "")
+        monkeypatch.delenv("AWS_CONFIG_FILE")
+        monkeypatch.delenv("AWS_EC2_METADATA_DISABLED")
+        monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", f"http://127.0.0.1:{server.server_address[1]}")
+        with Core(local_aws.config()) as core:
+            at_start = len(asked)
+            with pytest.raises(KmsDeniedError):
+                core.encrypt(b"x", purpose="general", context=CONTEXT)
+        server.shutdown()
+        thread.join()
+
+    assert 1 <= at_start <= 2, "a token, and perhaps the role's name"
 
 
 def test_a_platforms_token_needs_no_other_credentials(
