@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
+
+from aws_encryption_sdk import (
+    Algorithm,
+    CachingCryptoMaterialsManager,
+    CommitmentPolicy,
+    EncryptionSDKClient,
+    LocalCryptoMaterialsCache,
+)
+from aws_encryption_sdk.identifiers import EncryptionKeyType, WrappingAlgorithm
+from aws_encryption_sdk.internal.crypto.wrapping_keys import WrappingKey
+from aws_encryption_sdk.key_providers.raw import RawMasterKeyProvider
 
 from benchmarks.estate import CONTEXT
 
@@ -17,27 +27,21 @@ class Peer(NamedTuple):
     decrypt: Callable[[bytes], bytes]
 
 
-@contextlib.contextmanager
-def sdk_with_caching() -> Iterator[dict[str, Peer]]:
-    """Yield the SDK by configuration; nothing when it is not installed."""
-    try:
-        import aws_encryption_sdk as sdk  # noqa: PLC0415 - a peer to compare with, which need not be there
-    except ModuleNotFoundError:
-        yield {}
-        return
+def sdk_with_caching() -> dict[str, Peer]:
+    """Return the SDK by configuration."""
     provider = _raw_provider()
-    suites = sdk.Algorithm
-    yield {
-        "SDK, caching, 0478, 4 KiB frames": _peer(sdk, provider, suites.AES_256_GCM_HKDF_SHA512_COMMIT_KEY, 4096),
-        "SDK, caching, 0478, 64 KiB frames": _peer(sdk, provider, suites.AES_256_GCM_HKDF_SHA512_COMMIT_KEY, 65_536),
-        "SDK, caching, its defaults": _peer(sdk, provider, suites.AES_256_GCM_HKDF_SHA512_COMMIT_KEY_ECDSA_P384, 4096),
+    plain = Algorithm.AES_256_GCM_HKDF_SHA512_COMMIT_KEY
+    return {
+        "SDK, caching, 0478, 4 KiB frames": _peer(provider, plain, 4096),
+        "SDK, caching, 0478, 64 KiB frames": _peer(provider, plain, 65_536),
+        "SDK, caching, its defaults": _peer(provider, Algorithm.AES_256_GCM_HKDF_SHA512_COMMIT_KEY_ECDSA_P384, 4096),
     }
 
 
-def _peer(sdk: Any, provider: Any, algorithm: Any, frame_length: int) -> Peer:
-    client = sdk.EncryptionSDKClient(commitment_policy=sdk.CommitmentPolicy.REQUIRE_ENCRYPT_REQUIRE_DECRYPT)
-    manager = sdk.CachingCryptoMaterialsManager(
-        master_key_provider=provider, cache=sdk.LocalCryptoMaterialsCache(1000), max_age=300.0
+def _peer(provider: Any, algorithm: Any, frame_length: int) -> Peer:
+    client = EncryptionSDKClient(commitment_policy=CommitmentPolicy.REQUIRE_ENCRYPT_REQUIRE_DECRYPT)
+    manager = CachingCryptoMaterialsManager(
+        master_key_provider=provider, cache=LocalCryptoMaterialsCache(1000), max_age=300.0
     )
 
     def encrypt(plaintext: bytes) -> bytes:
@@ -58,10 +62,6 @@ def _peer(sdk: Any, provider: Any, algorithm: Any, frame_length: int) -> Peer:
 
 
 def _raw_provider() -> Any:
-    from aws_encryption_sdk.identifiers import EncryptionKeyType, WrappingAlgorithm  # noqa: PLC0415 - as above
-    from aws_encryption_sdk.internal.crypto.wrapping_keys import WrappingKey  # noqa: PLC0415 - as above
-    from aws_encryption_sdk.key_providers.raw import RawMasterKeyProvider  # noqa: PLC0415 - as above
-
     material = os.urandom(32)
 
     class LocalKey(RawMasterKeyProvider):

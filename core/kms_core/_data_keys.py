@@ -11,13 +11,20 @@ from kms_core._keyring import PurposeKey
 from kms_core._regions import A, Request
 from kms_core._seal import SealingKey, sealing_key
 from kms_core.errors import ConfigurationError
-from kms_core.kms import DECRYPT, GENERATE_DATA_KEY, GeneratedKey, KeyMaterial, Kms, KmsFailure, UnwrappedKey
+from kms_core.kms import (
+    DECRYPT,
+    GENERATE_DATA_KEY,
+    MAX_WRAPPED_BYTES,
+    OK,
+    GeneratedKey,
+    KeyMaterial,
+    Kms,
+    KmsFailure,
+    UnwrappedKey,
+)
 from kms_core.message import KMS_PROVIDER, EncryptedDataKey
 from kms_core.suites import WRITTEN
 from kms_core.taxonomy import WRONG_ANSWER, WRONG_LENGTH
-
-_MAX_WRAPPED_BYTES = 6144
-_OK = 200
 
 
 class DataKeys:
@@ -91,8 +98,8 @@ def _generate(kms: Kms, *, key: PurposeKey, context: Mapping[str, str]) -> Gener
     arn = key.arns[kms.region]
     made = kms.generate_data_key(arn, context)
     right = made.key_arn == arn and len(made.plaintext) == WRITTEN.key_bytes
-    if not right or not 0 < len(made.wrapped) <= _MAX_WRAPPED_BYTES:
-        raise KmsFailure(WRONG_ANSWER, status=_OK, request_id=made.request_id)
+    if not right or not 0 < len(made.wrapped) <= MAX_WRAPPED_BYTES:
+        raise KmsFailure(WRONG_ANSWER, status=OK, request_id=made.request_id)
     return made
 
 
@@ -100,7 +107,7 @@ def _decrypt(kms: Kms, *, wrapped: bytes, key: PurposeKey, context: Mapping[str,
     arn = key.arns[kms.region]
     opened = kms.decrypt(wrapped, arn, context)
     if opened.key_arn != arn:
-        raise KmsFailure(WRONG_ANSWER, status=_OK, request_id=opened.request_id)
+        raise KmsFailure(WRONG_ANSWER, status=OK, request_id=opened.request_id)
     if len(opened.plaintext) != key_bytes:
-        raise KmsFailure(WRONG_LENGTH, status=_OK, request_id=opened.request_id)
+        raise KmsFailure(WRONG_LENGTH, status=OK, request_id=opened.request_id)
     return opened

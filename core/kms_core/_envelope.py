@@ -25,8 +25,6 @@ from kms_core.errors import MessageError, Step
 from kms_core.events import CacheLookup, CoreOperation
 from kms_core.message import EncryptedDataKey, Header, parse_header
 
-_MESSAGE_ID_BYTES = 32
-
 
 class Envelope:
     """Messages of all purposes. With a `region`, that one alone is asked, and no cache. Safe from any thread."""
@@ -72,7 +70,7 @@ class Envelope:
             KmsUnavailableError, KmsDeniedError: there is no data key to be had.
         """
         key = self.sealing_key(purpose, context, len(plaintext), region=region)
-        return seal(plaintext, key, message_id=os.urandom(_MESSAGE_ID_BYTES))
+        return seal(plaintext, key, message_id=os.urandom(suites.WRITTEN.message_id_bytes))
 
     def open(self, message: bytes, *, purpose: str, context: Mapping[str, str], region: str | None = None) -> bytes:
         """Return the plaintext of `message`, when it is of `purpose` and was sealed under exactly `context`.
@@ -99,7 +97,7 @@ class Envelope:
             ContextError: the context cannot be used.
         """
         key = self._cached_sealing_key((purpose, self._canonical.checked(context), suites.WRITTEN.id), len(plaintext))
-        return None if key is None else seal(plaintext, key, message_id=os.urandom(_MESSAGE_ID_BYTES))
+        return None if key is None else seal(plaintext, key, message_id=os.urandom(suites.WRITTEN.message_id_bytes))
 
     def open_from_cache(self, message: bytes, purpose: str, context: Mapping[str, str]) -> bytes | None:
         """Do as `open` where the like was opened before, so that it needs no request and no wait; None where not.

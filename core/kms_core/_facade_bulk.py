@@ -15,12 +15,11 @@ from kms_core._seal import check_frame_length, reframed
 from kms_core._stream import Sink, Source
 from kms_core.batch import Opened, Refused, Sealed, ToOpen, ToSeal
 from kms_core.context import checked
+from kms_core.suites import WRITTEN
 
 if TYPE_CHECKING:
     from kms_core._envelope import Envelope
     from kms_core.config import CoreConfig
-
-_MESSAGE_ID_BYTES = 32
 
 
 class Bulk:
@@ -86,7 +85,7 @@ class Bulk:
         check_frame_length(frame_length)
         reader, writer = _stream.Reader(source), _stream.Writer(sink)
         key = reframed(self._envelope.fresh_sealing_key(purpose, context), frame_length)
-        return _stream.seal_stream(reader, writer, key, message_id=os.urandom(_MESSAGE_ID_BYTES))
+        return _stream.seal_stream(reader, writer, key, message_id=os.urandom(WRITTEN.message_id_bytes))
 
     def decrypt_stream(self, source: Source, sink: Sink, *, purpose: str, context: Mapping[str, str]) -> int:
         """Read a message from `source`, which must end with it, and write its plaintext to `sink`; return its length.

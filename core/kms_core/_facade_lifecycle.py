@@ -15,11 +15,14 @@ from kms_core import _forks, _sts
 from kms_core._bulkhead import GivenUpError, Lane
 from kms_core._deadline import Deadline
 from kms_core._kms_boto3 import connector, find_credentials
+from kms_core._observe import Emit
 from kms_core._self_check import Checker, SelfCheck
 from kms_core.clock import Clock
 from kms_core.config import CoreConfig
 from kms_core.errors import ClosedError, ConfigurationError, ForkedError, KmsCoreError, KmsDeniedError
+from kms_core.events import AccountNotVerified
 from kms_core.kms import Kms
+from kms_core.taxonomy import DEADLINE
 
 if TYPE_CHECKING:
     from kms_core._breakers import Breakers
@@ -50,6 +53,7 @@ class Lifecycle:
     _keyring: KeyRing
     _envelope: Envelope
     _closing: threading.Event
+    _emit: Emit | None
     _forked = False
     _forgotten: weakref.finalize[..., Any] | None = None
     """Ends the threads when nobody holds this any more."""
@@ -75,12 +79,14 @@ class Lifecycle:
             purposes: those that this application may use; all that are configured when None.
 
         Raises:
-            ClosedError: the core is closed. ConfigurationError: no such purpose is configured.
+            ClosedError: the core is closed. ConfigurationError: no such purpose is configured, or none is named.
         """
         self._refuse_if_closed()
         wanted = tuple(self._config.keys) if purposes is None else tuple(purposes)
         if unknown := [purpose for purpose in wanted if purpose not in self._config.keys]:
             raise ConfigurationError(f"purpose {unknown[0]!r} is not configured")
+        if not wanted:
+            raise ConfigurationError("no purpose is to be checked: that would look ready without a look")
         checker = Checker(
             pinned=self.pinned,
             regions=self._config.region_order,
@@ -159,6 +165,15 @@ class Lifecycle:
             lane.close()
         return _connected(self._config, connector(self._config, on_client, session, self._clock))
 
+    def _tell_account(self, answer: Callable[[float], str], seconds: float) -> None:
+        """Say so when nobody could tell whose the credentials are; the start goes on."""
+        try:
+            reason = answer(seconds)
+        except GivenUpError:
+            reason = DEADLINE
+        if reason and self._emit is not None:
+            self._emit(AccountNotVerified(account_id=self._config.account_id, reason=reason))
+
     def _start(self, session: Any, deadline: Deadline) -> None:
         """Learn the keys, and meanwhile whose credentials `session` has; None: nobody's."""
         _forks.remember(self)
@@ -167,8 +182,7 @@ class Lifecycle:
             self._assume_role(lane, session, deadline)
             account = self._ask_account(lane, session)
             self._keyring.resolve_at_start(self._regions, self._breakers, self._attempt_seconds(), deadline)
-            with contextlib.suppress(GivenUpError):  # unreachable is no misconfiguration
-                account(min(self._attempt_seconds(), deadline.left()))
+            self._tell_account(account, min(self._attempt_seconds(), deadline.left()))
         except BaseException:
             self.close()
             raise
@@ -182,10 +196,10 @@ class Lifecycle:
         with contextlib.suppress(GivenUpError):
             lane.submit(functools.partial(_sts.fetch_credentials, session)).result(deadline.left() / 2)
 
-    def _ask_account(self, lane: Lane, session: Any) -> Callable[[float], None]:
+    def _ask_account(self, lane: Lane, session: Any) -> Callable[[float], str]:
         """Begin to ask STS, when that is wanted; return what waits for the answer, and raises what it means."""
         if session is None or not self._config.verify_account:
-            return lambda _: None
+            return lambda _: ""
         return lane.submit(functools.partial(_sts.refuse_another_account, self._config, session)).result
 
     def _attempt_seconds(self) -> float:

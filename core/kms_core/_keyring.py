@@ -16,14 +16,9 @@ from kms_core.arn import KeyArn, parse_key_arn
 from kms_core.clock import Clock
 from kms_core.config import CoreConfig
 from kms_core.errors import ConfigurationError
-from kms_core.kms import DESCRIBE_KEY, DescribedKey, Kms, KmsFailure
+from kms_core.kms import DESCRIBE_KEY, MAX_WRAPPED_BYTES, OK, DescribedKey, Kms, KmsFailure
 from kms_core.message import KMS_PROVIDER, EncryptedDataKey
 from kms_core.taxonomy import WRONG_ACCOUNT, WRONG_ANSWER
-
-_MIN_WRAPPED_BYTES = 1
-_MAX_WRAPPED_BYTES = 6144  # what KMS takes
-
-_OK = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +40,7 @@ class PurposeKey:
         """Return whether `wrapped` names this key, in whatever region: anything else is another purpose's."""
         if wrapped.provider_id != KMS_PROVIDER:
             return False
-        if not _MIN_WRAPPED_BYTES <= len(wrapped.ciphertext) <= _MAX_WRAPPED_BYTES:
+        if not 0 < len(wrapped.ciphertext) <= MAX_WRAPPED_BYTES:
             return False
         try:
             text = wrapped.provider_info.decode("ascii")
@@ -219,7 +214,7 @@ def _describe(kms: Kms, *, alias: str, account_id: str) -> DescribedKey:
     described = kms.describe_key(alias)
     arn = parse_key_arn(described.key_arn)
     if arn is None or arn.region != kms.region:
-        raise KmsFailure(WRONG_ANSWER, status=_OK, request_id=described.request_id)
+        raise KmsFailure(WRONG_ANSWER, status=OK, request_id=described.request_id)
     if arn.account != account_id:
-        raise KmsFailure(WRONG_ACCOUNT, status=_OK, request_id=described.request_id)
+        raise KmsFailure(WRONG_ACCOUNT, status=OK, request_id=described.request_id)
     return described

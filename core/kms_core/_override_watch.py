@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Sequence
 
+from kms_core._bulkhead import CLOSE_SECONDS
 from kms_core._observe import Emit
 from kms_core.clock import Clock
 from kms_core.events import OverridesChanged, OverridesUnreadable
 from kms_core.overrides import OverrideSource, OverridesUnreadableError, RegionOverride
 
 MAX_SECONDS = 86_400.0
-_CLOSE_SECONDS = 0.2
 
 
 class OverrideWatch:
@@ -37,7 +37,7 @@ class OverrideWatch:
     def join(self) -> None:
         """Wait a moment for the thread to end; one that is reading ends when that does."""
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(_CLOSE_SECONDS)
+            self._thread.join(CLOSE_SECONDS)
 
     def read(self) -> None:
         """Read the source, and keep what it says; when it cannot be read, what it said last stays in force."""

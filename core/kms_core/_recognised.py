@@ -11,15 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from kms_core._cache import ENTRIES
-from kms_core.message import Header
+from kms_core.message import COMMITMENT_BYTES, WRITTEN_START, Header
 from kms_core.suites import WRITTEN
 
 OpeningEntry = tuple[str, int, bytes, bytes]
 """Under what the opening cache keeps a data key: purpose, suite, digest of the wrapped key, context as written."""
 
-_START = b"\x02" + WRITTEN.id.to_bytes(2, "big")
 _REST_AT = 35
-_COMMITMENT_BYTES = 32
 _MAX_REST_BYTES = 8192  # what is longer is parsed each time: the table stays small
 
 
@@ -42,7 +40,7 @@ class Recognised:
 
     def find(self, message: bytes, purpose: str, context: Mapping[str, str]) -> Known | None:
         """Return what is known of the header of `message`, when it was opened for `purpose` under `context` before."""
-        if type(context) is not dict or not message.startswith(_START):
+        if type(context) is not dict or not message.startswith(WRITTEN_START):
             return None  # another mapping may compare by rules of its own: its pairs are compared, after a full check
         known = self._known.get((purpose, message[_REST_AT : self._usual_end]))
         if known is None:
@@ -53,7 +51,7 @@ class Recognised:
 
     def remember(self, header: Header, entry: OpeningEntry, context: Mapping[str, str]) -> None:
         """Take note of `header`, all of which was verified, opened for the purpose of `entry` under `context`."""
-        rest = header.body[_REST_AT:-_COMMITMENT_BYTES]
+        rest = header.body[_REST_AT:-COMMITMENT_BYTES]
         recognisable = header.suite is WRITTEN and header.framed and len(header.encrypted_data_keys) == 1
         if not recognisable or len(rest) > _MAX_REST_BYTES:
             return

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from kms_core._gathered import Gathered, encrypt_into
 from kms_core.config import MAX_FRAME_LENGTH
 from kms_core.context import serialised
-from kms_core.message import FRAMED, IV_BYTES, TAG_BYTES, EncryptedDataKey, serialised_keys
+from kms_core.message import FRAMED, IV_BYTES, TAG_BYTES, WRITTEN_START, EncryptedDataKey, serialised_keys
 from kms_core.suites import WRITTEN, derive_keys
 
 FRAME = b"AWSKMSEncryptionClient Frame"
@@ -25,7 +25,6 @@ FRAME_OVERHEAD = 4 + IV_BYTES + TAG_BYTES
 FINAL_EXTRA = 8  # its mark and its length
 MAX_FRAMES = 2**32 - 2  # sequence numbers begin at 1, and the marker of the final frame is none
 
-_START = b"\x02" + WRITTEN.id.to_bytes(2, "big")
 HEADER_IV = bytes(IV_BYTES)
 _ZEROS = bytes(8)
 
@@ -102,7 +101,7 @@ def begun(key: SealingKey, message_id: bytes) -> tuple[AESGCM, bytes]:
     """Return the cipher of a new message, and its header with its tag."""
     encryption_key, commitment = derive_keys(WRITTEN, key.data_key, message_id)
     aes = AESGCM(encryption_key)
-    header = b"".join((_START, message_id, key.header_rest, commitment))
+    header = b"".join((WRITTEN_START, message_id, key.header_rest, commitment))
     return aes, header + aes.encrypt(HEADER_IV, b"", header)
 
 

@@ -25,11 +25,8 @@ from kms_core._seal import (
 )
 from kms_core.config import MAX_FRAME_LENGTH
 from kms_core.errors import MessageError, NotStreamableError, Step, TruncatedStreamError
-from kms_core.message import IV_BYTES, TAG_BYTES, Header, parse_header
+from kms_core.message import COMMITMENT_BYTES, IV_BYTES, TAG_BYTES, WRITTEN_START, Header, parse_header
 from kms_core.suites import SUITES, WRITTEN
-
-_START = b"\x02" + WRITTEN.id.to_bytes(2, "big")
-_COMMITMENT_BYTES = 32
 
 
 class Source(Protocol):
@@ -75,8 +72,8 @@ def read_header(reader: Reader, *, max_encrypted_data_keys: int) -> bytes:
         NotStreamableError: a message that must be opened whole.
         MessageError: it is no message; TruncatedStreamError: it ends too early.
     """
-    start = reader.up_to(len(_START))
-    if start != _START:
+    start = reader.up_to(len(WRITTEN_START))
+    if start != WRITTEN_START:
         _refuse(start + reader.up_to(1))
     parts = [start, reader.exactly(WRITTEN.message_id_bytes), *_field(reader), reader.exactly(2)]
     count = int.from_bytes(parts[-1], "big")
@@ -84,7 +81,7 @@ def read_header(reader: Reader, *, max_encrypted_data_keys: int) -> bytes:
         raise MessageError(step=Step.HEADER)
     for _ in range(3 * count):
         parts += _field(reader)
-    parts.append(reader.exactly(1 + 4 + _COMMITMENT_BYTES + TAG_BYTES))
+    parts.append(reader.exactly(1 + 4 + COMMITMENT_BYTES + TAG_BYTES))
     return b"".join(parts)
 
 
@@ -142,7 +139,7 @@ def _refuse(start: bytes) -> None:
     suite = SUITES.get(int.from_bytes(start[1:3] if version == 2 else start[2:4], "big"))  # noqa: PLR2004 - the format's
     if suite is not None and suite.version == version and suite.kdf is not None:
         raise NotStreamableError
-    if len(start) <= len(_START) and _START.startswith(start):
+    if len(start) <= len(WRITTEN_START) and WRITTEN_START.startswith(start):
         raise TruncatedStreamError
     parse_header(start)
     raise MessageError(step=Step.HEADER)

@@ -60,18 +60,21 @@ def session(config: CoreConfig, clock: Clock | None = None) -> Any:
         raise ConfigurationError(f"no session of boto3's: {e}") from e
 
 
-def refuse_another_account(config: CoreConfig, made: Any) -> None:
-    """Ask STS whose the credentials of `made`, a session, are; no answer that can be read is no misconfiguration.
+def refuse_another_account(config: CoreConfig, made: Any) -> str:
+    """Ask STS whose the credentials of `made`, a session, are; return why nobody could tell, or nothing.
+
+    No answer that can be read is no misconfiguration.
 
     Raises:
         ConfigurationError: another account's than the configuration says.
     """
     try:
         found = _first_answer(config, made, lambda sts: str(sts.get_caller_identity()["Account"]))
-    except Exception:  # noqa: BLE001 - whatever botocore and its sources of credentials come up with
-        return
+    except Exception as e:  # noqa: BLE001 - whatever botocore and its sources of credentials come up with
+        return type(e).__name__
     if found != config.account_id:
         raise ConfigurationError(f"account_id is {config.account_id}, and STS says these credentials are of {found}")
+    return ""
 
 
 def fetch_credentials(made: Any) -> None:

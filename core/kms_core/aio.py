@@ -93,17 +93,26 @@ class AsyncCore:
 
     async def encrypt(self, plaintext: bytes, *, purpose: str, context: Mapping[str, str]) -> bytes:
         """Do as `Core.encrypt`."""
-        found = await self._quick.run(self._core.encrypt_from_cache, plaintext, purpose=purpose, context=context)
-        if found is not None:
-            return found
-        return await self._threads.run(self._core.encrypt, plaintext, purpose=purpose, context=context)
+        core = self._core
+        return await self._cached_first(core.encrypt_from_cache, core.encrypt, plaintext, purpose, context)
 
     async def decrypt(self, message: bytes, *, purpose: str, context: Mapping[str, str]) -> bytes:
         """Do as `Core.decrypt`."""
-        found = await self._quick.run(self._core.decrypt_from_cache, message, purpose=purpose, context=context)
-        if found is not None:
-            return found
-        return await self._threads.run(self._core.decrypt, message, purpose=purpose, context=context)
+        core = self._core
+        return await self._cached_first(core.decrypt_from_cache, core.decrypt, message, purpose, context)
+
+    async def _cached_first(
+        self,
+        from_cache: Callable[..., bytes | None],
+        call: Callable[..., bytes],
+        source: bytes,
+        purpose: str,
+        context: Mapping[str, str],
+    ) -> bytes:
+        found = await self._quick.run(from_cache, source, purpose=purpose, context=context)
+        if found is None:
+            found = await self._threads.run(call, source, purpose=purpose, context=context)
+        return found
 
     async def encrypt_many(self, items: Iterable[ToSeal]) -> list[Sealed | Refused]:
         """Do as `Core.encrypt_many`."""

@@ -77,7 +77,7 @@ class Core(Bulk, Lifecycle, OperatorFacade):
     ) -> None:
         clock = clock or SystemClock()
         rng = rng or random.SystemRandom()
-        emit = emitter(observer)
+        self._emit = emit = emitter(observer)
         self._config = config
         self._clock = clock
         self._lane = lane or functools.partial(Bulkhead, clock=clock)

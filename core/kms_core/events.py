@@ -118,6 +118,15 @@ class OverridesUnreadable:
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountNotVerified:
+    """At the start, no STS said whose the credentials are (`CoreConfig.verify_account`); the core goes on."""
+
+    account_id: str
+    """The one that is configured."""
+    reason: str
+
+
 Event = (
     Attempt
     | FailedOver
@@ -129,6 +138,7 @@ Event = (
     | KeyQuarantined
     | OverridesChanged
     | OverridesUnreadable
+    | AccountNotVerified
 )
 
 

@@ -9,6 +9,10 @@ from typing import Protocol
 GENERATE_DATA_KEY = "GenerateDataKey"
 DECRYPT = "Decrypt"
 DESCRIBE_KEY = "DescribeKey"
+MAX_WRAPPED_BYTES = 6144
+"""The longest ciphertext that KMS takes; the shortest is a byte."""
+OK = 200
+"""HTTP status of an answer, also of one that is not believed."""
 
 
 class KeyMaterial(bytes):

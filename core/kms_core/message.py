@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from kms_core import context as contexts
 from kms_core._cursor import Cursor
 from kms_core.errors import MessageError, Step
-from kms_core.suites import SUITES, Suite
+from kms_core.suites import SUITES, WRITTEN, Suite
 
 KMS_PROVIDER = "aws-kms"
 IV_BYTES = 12
@@ -22,7 +22,9 @@ NON_FRAMED = 1
 
 _BASE64_STARTS = (b"AgR4", b"AgV4", b"AY")  # what 02 04 78, 02 05 78 and 01 80 look like in base64
 _V1_TYPE = 0x80
-_COMMITMENT_BYTES = 32
+COMMITMENT_BYTES = 32
+WRITTEN_START = b"\x02" + WRITTEN.id.to_bytes(2, "big")
+"""What every message begins with that we write."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +90,7 @@ def parse_header(message: bytes, *, max_encrypted_data_keys: int | None = None) 
     frame_length = cursor.u32()
     if content_type not in {NON_FRAMED, FRAMED} or (content_type == FRAMED) != (frame_length > 0):
         raise MessageError(step=Step.HEADER)
-    commitment = b"" if suite.version == 1 else cursor.take(_COMMITMENT_BYTES)
+    commitment = b"" if suite.version == 1 else cursor.take(COMMITMENT_BYTES)
     return Header(
         suite=suite,
         message_id=message_id,

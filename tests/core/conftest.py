@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import boto3
 import pytest
 
-from kms_core import Core, CoreConfig, KeyConfig
+from kms_core import Core, CoreConfig, KeyConfig, SystemClock
 from kms_core.events import Event
 from kms_core.testing import FakeEstate, ManualClock, core_over
 
@@ -87,6 +87,51 @@ def make_core(estate: FakeEstate, recorder: Recorder) -> Iterator[Callable[..., 
 @pytest.fixture
 def core(make_core: Callable[..., Core]) -> Core:
     return make_core()
+
+
+@pytest.fixture
+def real_estate() -> FakeEstate:
+    """Regions in memory whose time is the machine's, for cores with real threads."""
+    estate = FakeEstate()
+    estate.create_key("alias/general")
+    estate.create_key("alias/payment")
+    return estate
+
+
+@pytest.fixture
+def go_on() -> Iterator[threading.Event]:
+    """What requests may wait for; set at the end, whatever happens."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+@pytest.fixture
+def threaded(real_estate: FakeEstate, recorder: Recorder) -> Iterator[Callable[..., Core]]:
+    """Return a function that makes a core with real threads over `real_estate`, with the given settings changed."""
+    made: list[Core] = []
+
+    def make(**changes: Any) -> Core:
+        order = {"region_preference": CONFIG.regions}  # else the quicker of two, on a busy machine, comes second
+        changed = dataclasses.replace(CONFIG, **(order | changes))
+        made.append(Core(changed, recorder, clock=SystemClock(), connect=real_estate.connect))
+        real_estate.calls.clear()
+        recorder.events.clear()
+        return made[-1]
+
+    yield make
+    for core in made:
+        core.close()
+
+
+@pytest.fixture
+def made_up_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Have boto3 find credentials that nobody has, and look nowhere else."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "made-up")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
 
 
 REGIONS = CONFIG.regions

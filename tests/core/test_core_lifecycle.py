@@ -14,6 +14,7 @@ from sts_server import Sts
 
 from kms_core import ClosedError, ConfigurationError, Core, ForkedError, KmsDeniedError, KmsUnavailableError
 from kms_core.clock import SystemClock
+from kms_core.events import AccountNotVerified
 from kms_core.testing import FakeEstate
 
 CONTEXT = {"tenant": "parker"}
@@ -159,11 +160,28 @@ def test_another_accounts_credentials_refuse_the_start(local_aws: Any, local_cre
         Core(config)
 
 
-def test_an_sts_that_cannot_be_reached_is_no_misconfiguration(local_aws: Any, local_credentials: None) -> None:
-    """Nor is one region's: the next is asked."""
+def test_an_sts_that_cannot_be_reached_is_no_misconfiguration(
+    local_aws: Any, local_credentials: None, recorder: Any
+) -> None:
+    """The core goes on, and says that nobody knows whose the credentials are."""
     away = dict.fromkeys((EAST, WEST, IRELAND), AWAY)
-    with Core(local_aws.config(verify_account=True, sts_endpoints=away)) as core:
+    with Core(local_aws.config(verify_account=True, sts_endpoints=away), recorder) as core:
         assert core.self_check().ok
+
+    (told,) = recorder.of(AccountNotVerified)
+    assert (told.account_id, told.reason) == ("123456789012", "EndpointConnectionError")
+
+
+def test_an_sts_that_is_silent_is_told_too(local_aws: Any, local_credentials: None, sts: Sts, recorder: Any) -> None:
+    """After an attempt's time; and nothing is told of an account that was found to be right."""
+    config = local_aws.config(verify_account=True, sts_endpoints={EAST: sts.url}, attempt_timeout_seconds=0.5)
+    with Core(config, recorder):
+        assert not recorder.of(AccountNotVerified)
+    sts.hold = threading.Event()
+    with Core(config, recorder):
+        sts.hold.set()
+
+    assert [told.reason for told in recorder.of(AccountNotVerified)] == ["Deadline"]
 
 
 def test_the_account_is_asked_for_in_another_region(local_aws: Any, local_credentials: None, sts: Any) -> None:
@@ -219,6 +237,8 @@ def test_a_self_check_of_what_one_may_use(core: Core, estate: FakeEstate) -> Non
     assert core.self_check(purposes=["general"]).ready
     with pytest.raises(ConfigurationError, match="nobody"):
         core.self_check(purposes=["nobody"])
+    with pytest.raises(ConfigurationError, match="without a look"):
+        core.self_check(purposes=[])
 
 
 def test_warming_up_says_nothing_of_an_alias_that_moves(core: Core, estate: FakeEstate) -> None:

@@ -10,7 +10,7 @@ import logging
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from ports import nobody
 from sts_server import Sts
+from waiting import wait_until
 
 from kms_core import ConfigurationError, Core, CoreConfig
 from kms_core.clock import SystemClock
@@ -39,23 +40,6 @@ def sts() -> Iterator[Sts]:
     server = Sts()
     yield server
     server.close()
-
-
-@pytest.fixture
-def real_estate() -> FakeEstate:
-    estate = FakeEstate()
-    estate.create_key("alias/general")
-    estate.create_key("alias/payment")
-    return estate
-
-
-def until(holds: Callable[[], bool]) -> None:
-    never = threading.Event()
-    for _ in range(1000):
-        if holds():
-            return
-        CLOCK.wait(never, 0.01)
-    raise AssertionError("it did not come to hold in ten seconds")
 
 
 # Secrets.
@@ -323,7 +307,7 @@ def test_only_the_request_that_waits_for_credentials_is_excused(
         ThreadPoolExecutor(1) as pool,
     ):
         excused = pool.submit(core.encrypt, b"x", purpose="general", context={"who": "waits"})
-        until(lambda: bool(waiting))
+        wait_until(lambda: bool(waiting), says="it waits for credentials")
         assert core.encrypt(b"x", purpose="general", context={"who": "is let down"})
         with pytest.raises(KmsDeniedError) as denied:
             excused.result(20)

@@ -26,6 +26,8 @@ TWICE = [EAST, EAST]
 HOP = [EAST, WEST]
 AGAIN_THEN_HOP = [EAST, EAST, WEST]
 
+pytestmark = pytest.mark.usefixtures("made_up_credentials")
+
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
@@ -34,28 +36,11 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture
-def real_estate() -> FakeEstate:
-    estate = FakeEstate()
-    estate.create_key("alias/general")
-    estate.create_key("alias/payment")
-    return estate
-
-
-@pytest.fixture
 def servers(real_estate: FakeEstate, certificates: dict[str, Path]) -> Iterator[dict[str, TlsKms]]:
     made = {region: TlsKms(kms, certificates["127.0.0.1"]) for region, kms in real_estate.kms.items()}
     yield made
     for server in made.values():
         server.close()
-
-
-@pytest.fixture(autouse=True)
-def _credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "made-up")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
 
 
 @pytest.fixture

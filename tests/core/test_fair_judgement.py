@@ -7,12 +7,13 @@ import dataclasses
 import gc
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from waiting import wait_until
 
 from kms_core import Core, CoreConfig
 from kms_core._bulkhead import Bulkhead, GivenUpError
@@ -34,53 +35,12 @@ CONTEXT = {"canary": "true"}
 CLOCK = SystemClock()
 
 
-@pytest.fixture
-def real_estate() -> FakeEstate:
-    estate = FakeEstate()
-    estate.create_key("alias/general")
-    estate.create_key("alias/payment")
-    return estate
-
-
-@pytest.fixture
-def go_on() -> Iterator[threading.Event]:
-    event = threading.Event()
-    yield event
-    event.set()
-
-
-@pytest.fixture
-def threaded(real_estate: FakeEstate, config: CoreConfig, recorder: Any) -> Iterator[Callable[..., Core]]:
-    made: list[Core] = []
-
-    def make(**changes: Any) -> Core:
-        order = {"region_preference": config.regions}  # else the quicker of two, on a busy machine, comes second
-        changed = dataclasses.replace(config, **(order | changes))
-        made.append(Core(changed, recorder, clock=CLOCK, connect=real_estate.connect))
-        real_estate.calls.clear()
-        recorder.events.clear()
-        return made[-1]
-
-    yield make
-    for core in made:
-        core.close()
-
-
 def seal(core: Core, number: int = 0, purpose: str = "general") -> bytes:
     return core.encrypt(b"x", purpose=purpose, context={"number": str(number)})
 
 
 def sealed_in(message: bytes) -> str:
     return encrypted_data_keys(message)[0].provider_info.decode().split(":")[3]
-
-
-def until(holds: Callable[[], bool]) -> None:
-    never = threading.Event()
-    for _ in range(1000):
-        if holds():
-            return
-        CLOCK.wait(never, 0.01)
-    raise AssertionError("it did not come to hold in ten seconds")
 
 
 # Our own queue is not the region's fault.
@@ -110,7 +70,7 @@ def test_a_request_that_was_overtaken_before_it_was_sent_never_is(
     real_estate[EAST].during = lambda call: go_on.wait(20)
     with ThreadPoolExecutor(16) as pool:
         held = [pool.submit(core.pinned(EAST).encrypt, b"x", purpose="general", context=CONTEXT) for _ in range(16)]
-        until(lambda: len(real_estate.asked()) == 16)
+        wait_until(lambda: len(real_estate.asked()) == 16, says="every worker is held")
 
         assert [sealed_in(seal(core, n)) for n in range(3)] == [WEST] * 3
 
@@ -235,7 +195,7 @@ def test_threads_that_hang_hold_up_close_once_and_not_each(
     callers = [threading.Thread(target=ask, args=(number,)) for number in range(60)]
     for caller in callers:
         caller.start()
-    until(lambda: len(real_estate.calls) == 48)
+    wait_until(lambda: len(real_estate.calls) == 48, says="every worker of all regions is held")
     began = CLOCK.monotonic()
 
     core.close()
@@ -255,7 +215,7 @@ def test_a_call_that_ends_after_close_leaves_no_key_behind(
     real_estate[EAST].during = lambda call: go_on.wait(20)
     with ThreadPoolExecutor(1) as pool:
         call = pool.submit(seal, core)
-        until(lambda: len(real_estate.calls) == 1)
+        wait_until(lambda: len(real_estate.calls) == 1, says="the request is out")
         core.close()
         go_on.set()
         call.exception(20)
@@ -712,10 +672,14 @@ def test_a_forced_state_ends_for_everybody_when_its_time_is_over(core: Core, clo
 def test_a_core_that_was_forgotten_ends_its_threads(real_estate: FakeEstate, config: CoreConfig) -> None:
     """Nobody closed it; nobody holds it."""
     before = set(threading.enumerate())
+
+    def left() -> list[threading.Thread]:
+        return [one for one in threading.enumerate() if one not in before and one.name.startswith("kms-core")]
+
     seal(Core(config, clock=CLOCK, connect=real_estate.connect))
     gc.collect()
 
-    until(lambda: not [one for one in threading.enumerate() if one not in before and one.name.startswith("kms-core")])
+    wait_until(lambda: not left(), says="its threads have ended")
 
 
 def test_a_start_with_little_time_left_condemns_no_region(real_estate: FakeEstate, config: CoreConfig) -> None:

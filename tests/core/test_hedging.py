@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from waiting import wait_until
 
 from kms_core import Core, CoreConfig
 from kms_core._hedge import BURST, Hedging, delay_seconds
@@ -21,38 +21,6 @@ from kms_core.testing import FakeEstate
 EAST, WEST, IRELAND = "us-east-1", "us-west-2", "eu-west-1"
 
 
-@pytest.fixture
-def real_estate() -> FakeEstate:
-    estate = FakeEstate()
-    estate.create_key("alias/general")
-    estate.create_key("alias/payment")
-    return estate
-
-
-@pytest.fixture
-def go_on() -> Iterator[threading.Event]:
-    event = threading.Event()
-    yield event
-    event.set()
-
-
-@pytest.fixture
-def threaded(real_estate: FakeEstate, config: CoreConfig, recorder: Any) -> Iterator[Callable[..., Core]]:
-    made: list[Core] = []
-
-    def make(**changes: Any) -> Core:
-        order = config.regions  # else the quicker of two, on a busy machine, comes second
-        changed = dataclasses.replace(config, hedging=True, region_preference=order, **changes)
-        made.append(Core(changed, recorder, clock=SystemClock(), connect=real_estate.connect))
-        real_estate.calls.clear()
-        recorder.events.clear()
-        return made[-1]
-
-    yield make
-    for core in made:
-        core.close()
-
-
 def seal(core: Core, number: int = 0) -> bytes:
     return core.encrypt(b"x", purpose="general", context={"number": str(number)})
 
@@ -61,20 +29,11 @@ def sealed_in(message: bytes) -> str:
     return encrypted_data_keys(message)[0].provider_info.decode().split(":")[3]
 
 
-def until(holds: Callable[[], bool]) -> None:
-    clock, never = SystemClock(), threading.Event()
-    for _ in range(500):
-        if holds():
-            return
-        clock.wait(never, 0.01)
-    raise AssertionError("it did not come to hold in five seconds")
-
-
 def test_a_late_region_is_overtaken_and_counts_as_slow(
     threaded: Callable[..., Core], real_estate: FakeEstate, go_on: threading.Event, recorder: Any
 ) -> None:
     """The caller waits 250 ms and a round trip, three times; then the breaker knows."""
-    core = threaded()
+    core = threaded(hedging=True)
     real_estate[EAST].during = lambda call: go_on.wait(10)
     clock = SystemClock()
     began = clock.monotonic()
@@ -92,12 +51,14 @@ def test_the_key_of_who_came_too_late_is_the_next_one(
     threaded: Callable[..., Core], real_estate: FakeEstate, go_on: threading.Event
 ) -> None:
     """It was paid for: the message after the last allowed under the winner's key needs no request."""
-    core = threaded(max_encryptions_per_key=1)
+    core = threaded(hedging=True, max_encryptions_per_key=1)
     real_estate[EAST].during = lambda call: go_on.wait(10)
     first = seal(core)
     go_on.set()
     cache = core._envelope._sealing  # no public name shows what has landed in the background
-    until(lambda: any(entry.successor is not None for entry in cache._entries.values()))
+    wait_until(
+        lambda: any(entry.successor is not None for entry in cache._entries.values()), says="the late key has landed"
+    )
     (waiting,) = [entry.successor.value for entry in cache._entries.values() if entry.successor is not None]
 
     second = seal(core)
@@ -109,7 +70,7 @@ def test_the_key_of_who_came_too_late_is_the_next_one(
 
 def test_a_region_in_time_is_not_hedged(threaded: Callable[..., Core], real_estate: FakeEstate, recorder: Any) -> None:
     """Nothing is sent twice in health."""
-    core = threaded()
+    core = threaded(hedging=True)
     for number in range(5):
         seal(core, number)
     assert real_estate.asked() == [EAST] * 5
@@ -120,7 +81,7 @@ def test_a_hedge_that_fails_leaves_the_first(
     threaded: Callable[..., Core], real_estate: FakeEstate, go_on: threading.Event, recorder: Any
 ) -> None:
     """It was late, and it is what there is."""
-    core = threaded()
+    core = threaded(hedging=True)
     real_estate[EAST].during = lambda call: go_on.wait(10)
     real_estate[WEST].fault = "ConnectionRefused"
     real_estate[WEST].during = lambda call: go_on.set()
@@ -134,7 +95,7 @@ def test_when_both_fail_the_call_goes_on_elsewhere(
     threaded: Callable[..., Core], real_estate: FakeEstate, go_on: threading.Event
 ) -> None:
     """Both are listed, and neither is asked again before the third."""
-    core = threaded(max_retries=2)
+    core = threaded(hedging=True, max_retries=2)
     real_estate[EAST].during = lambda call: go_on.wait(10)
     real_estate[WEST].during = lambda call: go_on.set()
     for region in (EAST, WEST):
@@ -152,7 +113,7 @@ def test_only_a_closed_breaker_gets_a_hedge(
     threaded: Callable[..., Core], real_estate: FakeEstate, go_on: threading.Event, recorder: Any
 ) -> None:
     """A region that is ill is not asked to help out; the next one is."""
-    core = threaded()
+    core = threaded(hedging=True)
     core.force(WEST, "open", for_seconds=60, reason="a test")
     real_estate[EAST].during = lambda call: go_on.wait(10)
 
@@ -161,7 +122,7 @@ def test_only_a_closed_breaker_gets_a_hedge(
 
 def test_a_throttled_call_is_not_hedged(threaded: Callable[..., Core], real_estate: FakeEstate, recorder: Any) -> None:
     """More load is the last thing that it needs."""
-    core = threaded()
+    core = threaded(hedging=True)
     real_estate[EAST].script.append(KmsFailure("ThrottlingException", status=400, retry_after_seconds=0.001))
     waiting = threading.Event()
     real_estate[EAST].during = lambda call: len(real_estate.calls) > 1 and waiting.wait(0.4)

@@ -30,6 +30,8 @@ from kms_core.taxonomy import is_unclassified
 ARN = "arn:aws:kms:us-east-1:123456789012:key/mrk-" + "0" * 32
 Behaviour = Callable[[socket.socket], None]
 
+pytestmark = pytest.mark.usefixtures("made_up_credentials")
+
 
 class Server:
     """Accepts connections on a free port and does with each what `behave` says."""
@@ -81,15 +83,6 @@ def server() -> Iterator[Server]:
     made = Server()
     yield made
     made.close()
-
-
-@pytest.fixture(autouse=True)
-def _own_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "made-up")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
 
 
 @contextlib.contextmanager

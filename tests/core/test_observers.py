@@ -25,9 +25,11 @@ from botocore.validate import ParamValidator
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from prometheus_client import CollectorRegistry
+from waiting import wait_until
 
 from kms_core.clock import SystemClock
 from kms_core.events import (
+    AccountNotVerified,
     Attempt,
     BreakerMoved,
     CacheLookup,
@@ -67,6 +69,7 @@ EVENTS: tuple[Event, ...] = (
     Hedged(region=EAST, other=WEST, operation="Decrypt", purpose="pii", won=True),
     OverridesChanged(source="file", overrides=()),
     OverridesUnreadable(source="file", reason="gone"),
+    AccountNotVerified(account_id="123456789012", reason="Deadline"),
     KeyQuarantined(region=EAST, purpose="pii", error_code="DisabledException", seconds=30.0),
 )
 
@@ -129,18 +132,9 @@ def after(seconds: float, *, region: str = EAST) -> Attempt:
     return dataclasses.replace(GOOD, region=region, seconds=seconds)
 
 
-def until(holds: Callable[[], bool]) -> None:
-    never = threading.Event()
-    for _ in range(10_000):
-        if holds():
-            return
-        CLOCK.wait(never, 0.002)
-    raise AssertionError("it did not come to hold in twenty seconds")
-
-
 def end_period(clock: ManualClock, clients: Mapping[str, CloudWatch]) -> None:
     """End a period, and return when every region has been asked to take it."""
-    until(lambda: clock.waiting == len(clients) + 1)
+    wait_until(lambda: clock.waiting == len(clients) + 1, says="every thread waits for the end of the period")
     clock.advance(PERIOD)
     for client in clients.values():
         assert client.asked.acquire(timeout=20)
@@ -467,7 +461,7 @@ def test_a_refusal_is_told_once_for_each_region_and_reason(
             for client in clients.values():
                 client.failure = failure
             end_period(still, clients)
-        until(lambda: observer.dropped == 10)
+        wait_until(lambda: observer.dropped == 10, says="ten are given up")
 
     said = sorted(tuple(told.split()[1:3]) for told in warnings_told())
     reasons = ("reason=AccessDenied:", "reason=InvalidParameterValue:")
@@ -481,11 +475,11 @@ def test_a_region_that_is_lost_for_long_keeps_its_newest_periods() -> None:
         client.failure = ConnectionError("nobody is there")
 
     with CloudWatchObserver(clients, [EAST], period_seconds=0.001) as observer:
-        until(lambda: observer.dropped >= 3)
+        wait_until(lambda: observer.dropped >= 3, says="three are given up")
         clients[EAST].failure = None
         before = observer.dropped
 
-    until(lambda: observer.dropped >= before + cloudwatch.MAX_WAITING)
+    wait_until(lambda: observer.dropped >= before + cloudwatch.MAX_WAITING, says="a whole backlog is given up")
     assert len(clients[EAST].of("CircuitBreakerState", Region=EAST)) >= cloudwatch.MAX_WAITING
     assert not clients[WEST].taken
 
@@ -511,11 +505,11 @@ def test_what_is_given_up_while_it_is_on_its_way_takes_no_other_with_it() -> Non
     with CloudWatchObserver({EAST: client}, [EAST], period_seconds=PERIOD, clock=diary) as observer:
         end_period(diary, {EAST: client})
         for periods in range(2, cloudwatch.MAX_WAITING + 4):
-            until(lambda: diary.waiting == 1)
+            wait_until(lambda: diary.waiting == 1, says="the sender waits")
             diary.advance(PERIOD)
-            until(functools.partial(diary.has, periods))
+            wait_until(functools.partial(diary.has, periods), says="the diary has them")
         client.answers.set()
-        until(lambda: len(client.requests) > cloudwatch.MAX_WAITING)
+        wait_until(lambda: len(client.requests) > cloudwatch.MAX_WAITING, says="the backlog is sent")
 
     assert observer.dropped == 3
     assert [datum["Timestamp"] for datum in client.taken] == [diary.dates[0], *diary.dates[3:]]

@@ -20,7 +20,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from daemon_kit import JournalFile, LocalCloud, result, undo_record, wait_until, write_undo
+from daemon_kit import JournalFile, LocalCloud, result, undo_record, write_undo
+from waiting import wait_until
 
 from kms_core.clock import SystemClock
 from kms_watchdog.results import Mode, Outcome

@@ -10,7 +10,7 @@ import pytest
 import structlog
 from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.triggers.base import BaseTrigger
-from daemon_kit import wait_until
+from waiting import wait_until
 
 from kms_core.clock import SystemClock
 from kms_watchdog.scheduler import Job, JobResult, SafeScheduler, Scheduler

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from whole_processes import CLOCK, read_journal, records, wait_until
+from waiting import wait_until
+from whole_processes import CLOCK, read_journal, records
 
 from kms_local import leash
 from kms_local.demo.configuration import DemoFolder, credentials, read_endpoints

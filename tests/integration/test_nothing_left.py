@@ -11,7 +11,8 @@ from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import pytest
-from whole_processes import DemoProcess, records, wait_until
+from waiting import wait_until
+from whole_processes import DemoProcess, records
 
 from kms_local.demo.configuration import read_endpoints
 

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -14,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_until
 
 from kms_core import Core
-from kms_core.clock import SystemClock
 from kms_core.testing import FakeEstate, ManualClock, core_over
 from kms_watchdog.config import Settings, load
 from kms_watchdog.drills import journal
@@ -44,15 +43,6 @@ alias = "alias/payment"
 [state]
 dir = "state"
 """
-
-
-def wait_until(what: Callable[[], object], *, says: str, seconds: float = 20.0) -> None:
-    """Wait for a condition, with a deadline that is generous on purpose: the machine is slow at times."""
-    clock, never = SystemClock(), threading.Event()
-    until = clock.monotonic() + seconds
-    while not what():
-        assert clock.monotonic() < until, f"not within {seconds:.0f} s: {says}"
-        clock.wait(never, 0.02)
 
 
 @pytest.fixture

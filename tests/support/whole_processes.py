@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -25,14 +24,6 @@ from kms_watchdog.drills.journal import Journal, Record
 MARK = "KMS_WATCHDOG_TEST_RUN"
 ROOT = Path(__file__).parents[2]
 CLOCK = SystemClock()
-
-
-def wait_until(what: Callable[[], object], *, seconds: float, says: str) -> None:
-    """Wait for a condition with a deadline that is generous on purpose: these machines are slow at times."""
-    deadline, never = CLOCK.monotonic() + seconds, threading.Event()
-    while not what():
-        assert CLOCK.monotonic() < deadline, f"not within {seconds:.0f} s: {says}"
-        CLOCK.wait(never, 0.1)
 
 
 def marked(mark: str) -> list[int]:

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 
 from kms_core.events import (
+    AccountNotVerified,
     Attempt,
     BreakerMoved,
     CacheLookup,
@@ -18,6 +19,7 @@ from kms_core.events import (
 
 _LEVELS: dict[type, int] = {
     CacheLookup: logging.DEBUG,
+    AccountNotVerified: logging.WARNING,
     FailedOver: logging.WARNING,
     BreakerMoved: logging.WARNING,
     KeyQuarantined: logging.ERROR,
