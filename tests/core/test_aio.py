@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
@@ -118,14 +119,27 @@ def test_an_existing_core_may_be_wrapped(core: Core) -> None:
 
 
 def test_a_child_process_is_refused_and_does_not_hang(estate: FakeEstate, config: Any) -> None:
-    """The executor believes that its threads are there."""
+    """The executor believes that its threads are there, and queues what nobody will ever do."""
+
+    class Deserted(Executor):
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+            return Future()
 
     async def test(core: AsyncCore) -> None:
         await core.encrypt(b"x", purpose="general", context=CONTEXT)
         core.blocking.forked()  # what the operating system's fork calls in the child
+        pools = [(threads, threads._pool) for threads in (core._quick, core._threads)]
+        for threads, _ in pools:
+            threads._pool = Deserted()  # type: ignore[assignment] # as a fork leaves it
 
-        with pytest.raises(ForkedError):
-            await core.encrypt(b"x", purpose="general", context=CONTEXT)
+        for refused_call in (
+            core.encrypt(b"x", purpose="general", context=CONTEXT),
+            core.warm_up(),
+        ):
+            with pytest.raises(ForkedError):
+                await asyncio.wait_for(refused_call, 10)
+        for threads, pool in pools:
+            threads._pool = pool
         for refused in (core.health, lambda: core.blocking.force(EAST, "open", for_seconds=1, reason="a test")):
             with pytest.raises(ForkedError):
                 refused()

@@ -514,6 +514,22 @@ def test_a_region_that_answers_ends_the_outage(
     assert not recorder.of(StaleKeyUsed)
 
 
+def test_one_region_away_is_no_outage_when_others_answer(
+    estate: FakeEstate, config: CoreConfig, clock: ManualClock, recorder: Any
+) -> None:
+    """The first is refused, the next one throttles: that is an answer, however unwelcome."""
+    core = stale_core(estate, config, recorder)
+    estate.fail("ConnectionRefused", regions=[EAST])
+    estate.fail("ThrottlingException", regions=[WEST, IRELAND])
+    clock.advance(301)
+
+    with pytest.raises(KmsUnavailableError) as failed:
+        seal(core)
+
+    assert [attempt.region for attempt in failed.value.attempts][:2] == [EAST, WEST]
+    assert not recorder.of(StaleKeyUsed)
+
+
 def test_a_revocation_in_one_region_counts_though_others_are_away(
     estate: FakeEstate, config: CoreConfig, clock: ManualClock, recorder: Any
 ) -> None:
