@@ -4,7 +4,7 @@ BIN    := $(VENV)/bin
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all check format lint types layers bench interop toxiproxy alarms dashboards lock
+.PHONY: help demo test test-all catalogue check format lint types layers bench interop toxiproxy alarms dashboards lock
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -28,10 +28,13 @@ demo: $(VENV)/.runtime ## Run the watchdog over three local regions, through a d
 	@exec $(BIN)/kms-local demo --stop-with-parent $(ARGS)
 
 test: lint types layers $(VENV)/.dev ## Lint, types, layers, unit and integration tests (at most 8 minutes)
-	$(call pytest,not slow)
+	$(call pytest,not slow and not catalogue)
 
 test-all: lint types layers $(VENV)/.dev ## Everything, the slow tests too (at most 60 minutes)
-	$(call pytest,slow or not slow)
+	$(call pytest,not catalogue)
+
+catalogue: $(VENV)/.dev ## Every drill of the catalogue, and drills of sabotaged systems, each to its verdict (20 minutes)
+	$(BIN)/python -m pytest -m catalogue
 
 # Tests that start whole processes and hold them to their times come last, alone; ARGS chooses tests, and is one run.
 ifdef ARGS
@@ -58,13 +61,18 @@ layers: $(VENV)/.dev
 	$(BIN)/lint-imports
 
 INTEROP := .state/interop
-interop: $(VENV)/.dev $(INTEROP)/mpl/.made $(INTEROP)/js/.made ## Messages cross with AWS's own SDKs (Python, Python with MPL, JavaScript), both ways
-	$(BIN)/python -m pytest tests/core -k "interop or over_local_kms" -ra $(ARGS)
+interop: $(VENV)/.dev $(INTEROP)/mpl/.made $(INTEROP)/js/.made $(INTEROP)/ctk/.made ## Messages cross with AWS's own SDKs (Python, Python with MPL, JavaScript), and drills with Chaos Toolkit
+	$(BIN)/python -m pytest tests/core tests/chaos -k "interop or over_local_kms" -ra $(ARGS)
 
 # Peers have environments of their own: one caps cryptography, the other is JavaScript.
 $(INTEROP)/mpl/.made: tests/core/peers/requirements-mpl.txt $(VENV)/.made
 	$(PYTHON) -m venv $(INTEROP)/mpl
 	$(INTEROP)/mpl/bin/python -m pip install --quiet -r tests/core/peers/requirements-mpl.txt
+	@touch $@
+
+$(INTEROP)/ctk/.made: tests/chaos/peers/requirements-ctk.txt $(VENV)/.made
+	$(PYTHON) -m venv $(INTEROP)/ctk
+	$(INTEROP)/ctk/bin/python -m pip install --quiet -r tests/chaos/peers/requirements-ctk.txt
 	@touch $@
 
 $(INTEROP)/js/.made: tests/core/peers/package.json tests/core/peers/js_peer.cjs
@@ -76,12 +84,12 @@ $(INTEROP)/js/.made: tests/core/peers/package.json tests/core/peers/js_peer.cjs
 bench: $(VENV)/.dev ## Measure speed, memory, KMS calls and failover; tables, and JSON in benchmarks/results (ARGS='--full')
 	$(BIN)/python -m benchmarks $(ARGS)
 
-toxiproxy: ## Build a real Toxiproxy into .state/toxiproxy (needs Go 1.23 or newer)
+toxiproxy: ## Build a real Toxiproxy, server and cli, into .state/toxiproxy (needs Go 1.23 or newer)
 	@command -v go >/dev/null || { echo "no Go here: install it, or a toxiproxy-server, and set TOXIPROXY_BIN" >&2; exit 2; }
-	GOBIN=$(CURDIR)/.state/toxiproxy go install github.com/Shopify/toxiproxy/v2/cmd/server@v2.12.0
+	GOBIN=$(CURDIR)/.state/toxiproxy go install github.com/Shopify/toxiproxy/v2/cmd/server@v2.12.0 github.com/Shopify/toxiproxy/v2/cmd/cli@v2.12.0
 
 alarms: $(VENV)/.dev ## Render the alarms again
-	$(BIN)/kms-alarms render --config daemon/watchdog.example.toml > alarms/cloudwatch/us-east-1.json
+	$(BIN)/kms-alarms render --config daemon/watchdog.example.toml --into alarms/cloudwatch
 
 dashboards: $(VENV)/.dev ## Render the dashboards again
 	$(BIN)/kms-dashboards render dashboards/grafana

@@ -25,6 +25,12 @@ NAMES = (
     "core_stream",
     "core_import",
     "core_failover",
+    "toxiproxy_speed",
+    "local_aws_speed",
+    "daemon_canary",
+    "daemon_process",
+    "daemon_metrics",
+    "daemon_soak",
 )
 """Modules of this package, each with `run(*, full: bool) -> tuple[Table, ...]`: `full` takes minutes, not seconds."""
 

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 from aws_encryption_sdk import CommitmentPolicy, EncryptionSDKClient
 from aws_encryption_sdk.key_providers.kms import KMSMasterKey
 
+from benchmarks.aws_servers import let_in
 from benchmarks.local_aws import FAULTS, REGIONS, TARGET, LocalAws, local_aws, within
 from benchmarks.table import Cell, Table
 from kms_core import Core, KmsCoreError
@@ -53,7 +52,7 @@ class Notes:
 def run(*, full: bool = False) -> tuple[Table, ...]:
     """Measure each fault, and the tail of 64 threads after a region is lost."""
     logging.getLogger("aws_encryption_sdk").setLevel(logging.CRITICAL)  # it logs what it raises
-    with local_aws() as aws, _credentials(aws):
+    with local_aws() as aws, let_in(aws.document["credentials"]):
         cap = 20.0 if full else 3.0
         return (_faults(aws, open_seconds=5.0 if full else 1.0, cap=cap), _tail(aws, seconds=60.0 if full else 5.0))
 
@@ -225,19 +224,3 @@ def _tail(aws: LocalAws, *, seconds: float, threads: int = 64) -> Table:
         notes=("One call in twenty has a context of its own and needs KMS; the others share a hundred contexts.",),
         missed=(f"{len(errors)} calls failed; the goal is 0",) if errors else (),
     )
-
-
-@contextmanager
-def _credentials(aws: LocalAws) -> Iterator[None]:
-    """Have boto3 find the local server's credentials where it looks in production."""
-    given = {name.upper(): value for name, value in aws.document["credentials"].items()}
-    before = {name: os.environ.get(name) for name in given}
-    os.environ.update(given)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from kms_alarms import cloudwatch
-from kms_alarms.cloudwatch import Change
-from kms_watchdog import aws
+from kms_watchdog import alarm_definitions, aws
+from kms_watchdog.alarm_definitions import Change
 from kms_watchdog.config import Settings
 
 
@@ -33,7 +33,9 @@ def plan(settings: Settings) -> tuple[RegionPlan, ...]:
     return tuple(
         RegionPlan(
             region=region,
-            changes=cloudwatch.changes(cloudwatch.render(settings, alarm_region=region), _present(settings, region)),
+            changes=alarm_definitions.changes(
+                cloudwatch.render(settings, alarm_region=region), _present(settings, region)
+            ),
         )
         for region in settings.publish_regions
     )
@@ -47,11 +49,53 @@ def apply(settings: Settings, plans: tuple[RegionPlan, ...]) -> None:
     """
     for region_plan in plans:
         sns = aws.client(settings, "sns", region_plan.region)
-        for topic in cloudwatch.topics(settings):
+        for topic in alarm_definitions.topics(settings):
             _call(region_plan.region, "CreateTopic", lambda name=topic, to=sns: to.create_topic(Name=name))
         alarms = aws.client(settings, "cloudwatch", region_plan.region)
         for change in region_plan.changes:
             _call(region_plan.region, "PutMetricAlarm", lambda c=change, to=alarms: to.put_metric_alarm(**c.wanted))
+
+
+def protocol_of(endpoint: str) -> str:
+    """Return SNS's protocol for an endpoint: a URL, the ARN of a function or a queue, or an address of e-mail.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    service = endpoint.split(":")[2] if endpoint.startswith("arn:") and endpoint.count(":") > 1 else ""
+    for protocol, fits in (
+        ("https", endpoint.startswith("https://")),
+        ("http", endpoint.startswith("http://")),
+        (service, service in {"lambda", "sqs"}),
+        ("email", "@" in endpoint and ":" not in endpoint),
+    ):
+        if fits:
+            return protocol
+    raise ValueError(f"{endpoint}: not a URL, an ARN of Lambda or SQS, or an address of e-mail")
+
+
+def subscribe(settings: Settings, endpoint: str) -> tuple[str, ...]:
+    """Let `endpoint` be told by the topics for people, in every publishing region; twice is once.
+
+    Returns the topics that wait for its confirmation, as `REGION TOPIC`: SNS has asked the endpoint.
+
+    Raises:
+        ApplyError: AWS refused.
+        ValueError: `endpoint` is none.
+    """
+    protocol, waiting = protocol_of(endpoint), []
+    for region in settings.publish_regions:
+        sns = aws.client(settings, "sns", region)
+        for topic in alarm_definitions.topics_to_people(settings):
+            arn = alarm_definitions.topic_arn(settings, topic, region)
+            answer = _call(
+                region,
+                "Subscribe",
+                lambda to=sns, arn=arn: to.subscribe(TopicArn=arn, Protocol=protocol, Endpoint=endpoint),
+            )
+            if not answer["SubscriptionArn"].startswith("arn:"):
+                waiting.append(f"{region} {topic}")
+    return tuple(waiting)
 
 
 def _present(settings: Settings, region: str) -> tuple[Any, ...]:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from kms_alarms import cloudwatch
-from kms_alarms.apply import ApplyError, RegionPlan, apply, plan
+from kms_alarms.apply import ApplyError, RegionPlan, apply, plan, subscribe
 from kms_alarms.table import ALARMS
+from kms_watchdog import alarm_definitions
+from kms_watchdog.commands.options import chosen_estate, estate_option
 from kms_watchdog.config import ConfigError, Settings, load
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 EXIT_BAD_FOUND = 1
 EXIT_USAGE = 2
@@ -24,21 +28,22 @@ EXIT_REFUSED = 4
 _EPILOG = """\b
 Examples:
   kms-alarms list
-  kms-alarms render --config watchdog.toml --region us-east-1
+  kms-alarms render --config watchdog.toml --into alarms/cloudwatch
   kms-alarms plan --config watchdog.toml
   kms-alarms apply --config watchdog.toml --yes
+  kms-alarms subscribe oncall@example.com --config watchdog.toml
 """
 
 
 def _settings(_context: click.Context, _parameter: click.Parameter, path: Path) -> Settings:
     try:
-        return load(path)
+        return load(path, chosen_estate())
     except ConfigError as e:
         click.echo(f"kms-alarms: {e}", err=True)
         sys.exit(EXIT_USAGE)
 
 
-_config = click.option(
+_file = click.option(
     "--config",
     "settings",
     type=click.Path(path_type=Path),
@@ -50,7 +55,11 @@ _config = click.option(
 )
 
 
-@click.group(epilog=_EPILOG)
+def _config(function: F) -> F:
+    return estate_option(_file(function))
+
+
+@click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
     """The alarms of kms-watchdog: one table, rendered live and drill, and proven by drills.
 
@@ -74,10 +83,27 @@ def list_() -> None:
 @cli.command()
 @_config
 @click.option("--region", help="The region the alarms live in.  [default: the first publishing region]")
-def render(settings: Settings, region: str | None) -> None:
+@click.option(
+    "--into",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write REGION.json there for every publishing region, for [canaries.alarm_path] definitions.",
+)
+def render(settings: Settings, region: str | None, folder: Path | None) -> None:
     """Print the alarms as parameters of PutMetricAlarm, in JSON."""
-    alarms = cloudwatch.render(settings, alarm_region=region or settings.publish_regions[0])
-    click.echo(json.dumps(alarms, indent=2, sort_keys=True))
+    if folder is None:
+        alarms = cloudwatch.render(settings, alarm_region=region or settings.publish_regions[0])
+        click.echo(alarm_definitions.text_of(alarms), nl=False)
+        return
+    for each in [region] if region else settings.publish_regions:
+        path = alarm_definitions.path_of(folder, each)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_text(alarm_definitions.text_of(cloudwatch.render(settings, alarm_region=each)), encoding="utf-8")
+        except OSError as e:
+            click.echo(f"kms-alarms: {path}: cannot be written: {e.strerror}", err=True)
+            sys.exit(EXIT_USAGE)
+        click.echo(path)
 
 
 @cli.command("plan")
@@ -105,6 +131,29 @@ def apply_(settings: Settings, *, yes: bool) -> None:
         apply(settings, plans)
     except ApplyError as e:
         _cannot_tell(e)
+    click.echo("done: topics and alarms are as rendered")
+
+
+@cli.command("subscribe")
+@_config
+@click.argument("endpoint")
+def subscribe_(settings: Settings, endpoint: str) -> None:
+    """Let ENDPOINT be told by the topics for people, in every publishing region.
+
+    ENDPOINT is an address of e-mail, an http or https URL, or the ARN of a Lambda function or an SQS queue. SNS asks
+    most of them to confirm first; until they have, nobody is told.
+    """
+    try:
+        waiting = subscribe(settings, endpoint)
+    except ValueError as e:
+        click.echo(f"kms-alarms: {e}", err=True)
+        sys.exit(EXIT_USAGE)
+    except ApplyError as e:
+        _cannot_tell(e)
+    for topic in waiting:
+        click.echo(f"{topic}: waits for the endpoint to confirm")
+    if not waiting:
+        click.echo(f"{endpoint} is told of alarms in {', '.join(settings.publish_regions)}")
 
 
 def _plan(settings: Settings) -> tuple[RegionPlan, ...]:

@@ -1,38 +1,14 @@
-"""The table as CloudWatch alarms: parameters of PutMetricAlarm, live and drill, and what differs from what is there."""
+"""The table as CloudWatch alarms: parameters of PutMetricAlarm, live and drill."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from kms_alarms.table import ALARMS, Alarm, alarm_name
+from kms_watchdog.alarm_definitions import Parameters, topic_arn
 from kms_watchdog.config import Settings
 from kms_watchdog.metrics import CloudWatchMetric
 from kms_watchdog.results import Mode
-
-Parameters = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """One alarm that is missing, or differs in the parameters named."""
-
-    name: str
-    differs: tuple[str, ...]
-    """Empty: the alarm is not there at all."""
-    wanted: Parameters
-
-
-def topic_arn(settings: Settings, topic: str, region: str) -> str:
-    """Return the topic's ARN in `region`: an alarm's topic is in the alarm's own region."""
-    return f"arn:aws:sns:{region}:{settings.estate.account_id}:{topic}"
-
-
-def topics(settings: Settings) -> tuple[str, ...]:
-    """Return the names of all topics that alarms speak to."""
-    wanted = settings.cloudwatch
-    return (wanted.alerts_topic, wanted.critical_topic, wanted.drills_topic)
 
 
 def render(settings: Settings, *, alarm_region: str) -> tuple[Parameters, ...]:
@@ -43,27 +19,6 @@ def render(settings: Settings, *, alarm_region: str) -> tuple[Parameters, ...]:
         for region in settings.estate.regions
         for mode in Mode
     )
-
-
-def changes(wanted: Iterable[Parameters], present: Iterable[Parameters]) -> tuple[Change, ...]:
-    """Return which of `wanted` are not in `present` as they should be. Pure; alarms of others are left alone."""
-    there = {alarm["AlarmName"]: alarm for alarm in present}
-    found = []
-    for alarm in wanted:
-        old = there.get(alarm["AlarmName"])
-        differs = tuple(name for name in alarm if old is not None and _plain(old.get(name)) != _plain(alarm[name]))
-        if old is None or differs:
-            found.append(Change(name=alarm["AlarmName"], differs=differs, wanted=alarm))
-    return tuple(found)
-
-
-def _plain(value: Any) -> Any:
-    """Return `value` as a thing to compare: CloudWatch does not keep the order of dimensions and metrics."""
-    if isinstance(value, Mapping):
-        return {name: _plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return sorted((_plain(item) for item in value), key=repr)
-    return value
 
 
 def _render(settings: Settings, row: Alarm, region: str, mode: Mode, alarm_region: str) -> Parameters:

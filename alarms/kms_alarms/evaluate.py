@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import operator
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -66,6 +67,10 @@ _COMPARISONS: dict[str, tuple[Callable[[float, float], bool], str]] = {
     "LessThanOrEqualToThreshold": (operator.le, "less than or equal to"),
 }
 COMPARISON_OPERATORS = frozenset(_COMPARISONS)
+_PERCENTILE = re.compile(r"p(\d{1,3}(?:\.\d+)?)")
+_MEDIAN = 0.5
+_SHOWN_POINTS = 10  # of those that a reason counts: a reason has 1023 characters at most
+_A_SAMPLE = 1e-6  # counts are floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +97,8 @@ class AlarmDefinition:
     comparison: str
     threshold: float
     missing: Missing = Missing.MISSING
+    ignores_low_samples: bool = False
+    """Whether a percentile of too few samples leaves the state as it is (`EvaluateLowSampleCountPercentile=ignore`)."""
 
     def __post_init__(self) -> None:
         if self.comparison not in _COMPARISONS:
@@ -109,6 +116,19 @@ class AlarmDefinition:
     def breaches(self, value: float) -> bool:
         """Say whether `value` is on the wrong side of the threshold."""
         return _COMPARISONS[self.comparison][0](value, self.threshold)
+
+    @property
+    def samples_needed(self) -> float:
+        """How many samples within the evaluation periods a state is decided on; 0 where any number will do.
+
+        Source: CloudWatch User Guide, "Percentile-based alarms and low data samples".
+        """
+        watched = self.queries[self.result]
+        percentile = _PERCENTILE.fullmatch(watched.statistic) if isinstance(watched, MetricStat) else None
+        share = float(percentile[1]) / 100 if percentile else 0.0
+        if not self.ignores_low_samples or not 0 < share < 1:
+            return 0
+        return 10 / (share if share < _MEDIAN else 1 - share)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +175,12 @@ def evaluation_window(alarm: AlarmDefinition, now: float) -> Window:
 
 
 def evaluate(
-    alarm: AlarmDefinition, statistics: Mapping[str, Series], *, now: float, previous: AlarmState
+    alarm: AlarmDefinition,
+    statistics: Mapping[str, Series],
+    *,
+    now: float,
+    previous: AlarmState,
+    samples: float = math.inf,
 ) -> Evaluation:
     """Decide an alarm's state at POSIX time `now`.
 
@@ -164,6 +189,8 @@ def evaluate(
         statistics: for the id of each `MetricStat` its statistic by start of period, over `evaluation_window` at least.
         now: the time of the look; a period that is not over yet does not count.
         previous: the state before, which is kept where the data leave it open.
+        samples: how many samples the watched metric has within the evaluation periods; looked at only where
+            `samples_needed` says so. None at all are missing data, not few.
 
     Raises:
         MetricMathError: an expression does not give one series.
@@ -171,6 +198,9 @@ def evaluate(
     looked_at = evaluation_window(alarm, now)
     series = resolve(alarm.queries, statistics, looked_at, alarm.result)
     points = tuple(Point(at, series.get(at)) for at in looked_at.times)
+    if series and samples + _A_SAMPLE < alarm.samples_needed:
+        few = f"Ignored: {samples:g} samples are too few for this percentile."
+        return Evaluation(state=previous, reason=few, points=points)
     state = _decide(alarm, points, previous)
     return Evaluation(state=state, reason=_reason(alarm, points, state), points=points)
 
@@ -241,12 +271,19 @@ def _reason(alarm: AlarmDefinition, points: Sequence[Point], state: AlarmState) 
     wanted = state is AlarmState.ALARM
     matching = [point for point in real if point.value is not None and alarm.breaches(point.value) is wanted]
     verb = f"{'was' if len(matching) == 1 else 'were'}{'' if wanted else ' not'}"
-    listed = ", ".join(f"{point.value} ({_moment(point.at)})" for point in reversed(matching))
+    listed = ", ".join(f"{point.value} ({_moment(point.at)})" for point in reversed(matching[-_SHOWN_POINTS:]))
+    if alarm.datapoints_to_alarm == alarm.evaluation_periods:
+        noun = "datapoint" if len(matching) == 1 else "datapoints"
+        return (
+            f"Threshold Crossed: {len(matching)} {noun} [{listed}] {verb} "
+            f"{_COMPARISONS[alarm.comparison][1]} the threshold ({alarm.threshold})."
+        )
     minimum = alarm.datapoints_to_alarm if wanted else alarm.evaluation_periods - alarm.datapoints_to_alarm + 1
+    transition = "OK -> ALARM" if wanted else "ALARM -> OK"
     return (
         f"Threshold Crossed: {len(matching)} out of the last {len(real)} datapoints [{listed}] {verb} "
         f"{_COMPARISONS[alarm.comparison][1]} the threshold ({alarm.threshold}) "
-        f"(minimum {minimum} {'datapoint' if minimum == 1 else 'datapoints'} for {state} transition)."
+        f"(minimum {minimum} {'datapoint' if minimum == 1 else 'datapoints'} for {transition} transition)."
     )
 
 

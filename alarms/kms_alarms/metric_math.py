@@ -143,10 +143,11 @@ class _Parser:
         """Parse operators of one precedence, left to right."""
         if level == len(_LEVELS):
             return self._unary()
-        node = self._level(level + 1)
+        first = self._level(level + 1)
+        rest: list[tuple[Callable[[float, float], float], _Node]] = []
         while self._peek() in _LEVELS[level]:
-            node = _binary(_LEVELS[level][self._take()], node, self._level(level + 1))
-        return node
+            rest.append((_LEVELS[level][self._take()], self._level(level + 1)))
+        return _chain(first, rest) if rest else first
 
     def _unary(self) -> _Node:
         self._depth += 1
@@ -155,7 +156,7 @@ class _Parser:
         try:
             if self._peek() == "-":
                 self._take()
-                return _binary(operator.sub, lambda _: 0.0, self._unary())
+                return _chain(lambda _: 0.0, [(operator.sub, self._unary())])
             return self._atom()
         finally:
             self._depth -= 1
@@ -219,16 +220,24 @@ def _call(name: str, arguments: list[_Node | _Word]) -> _Node:
     return special[name](*arguments)
 
 
-def _binary(function: Callable[[float, float], float], left: _Node, right: _Node) -> _Node:
+def _chain(first: _Node, rest: Sequence[tuple[Callable[[float, float], float], _Node]]) -> _Node:
+    """Apply operators of one precedence from left to right; in a loop, as a long sum is deeper than Python's stack."""
+
     def evaluate(scope: Scope) -> Value:
-        a, b = left(scope), right(scope)
-        if _is_list(a):
-            return [_elementwise(function, [x, _single(b)]) for x in _as_list(a)]
-        if _is_list(b):
-            return [_elementwise(function, [_single(a), x]) for x in _as_list(b)]
-        return _elementwise(function, [_single(a), _single(b)])
+        result = first(scope)
+        for function, node in rest:
+            result = _binary(function, result, node(scope))
+        return result
 
     return evaluate
+
+
+def _binary(function: Callable[[float, float], float], a: Value, b: Value) -> Value:
+    if _is_list(a):
+        return [_elementwise(function, [x, _single(b)]) for x in _as_list(a)]
+    if _is_list(b):
+        return [_elementwise(function, [_single(a), x]) for x in _as_list(b)]
+    return _elementwise(function, [_single(a), _single(b)])
 
 
 def _if(condition: _Node, then: _Node, otherwise: _Node | None = None) -> _Node:

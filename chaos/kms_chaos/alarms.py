@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from kms_alarms.table import alarm, alarm_name
-from kms_chaos.drill import AlarmRule, Drill, DrillError
+from kms_chaos.drill import Drill, DrillError
+from kms_chaos.drill_parts import AlarmRule
 from kms_chaos.scene import AlarmKey
 from kms_chaos.tape import Tape
 from kms_core.clock import Clock
@@ -31,9 +32,9 @@ class Reading:
     reason: str = ""
 
 
-def keys_of(rules: tuple[AlarmRule, ...], target: str, regions: tuple[str, ...]) -> frozenset[AlarmKey]:
+def keys_of(rules: tuple[AlarmRule, ...], targets: tuple[str, ...], regions: tuple[str, ...]) -> frozenset[AlarmKey]:
     """Return which alarms `rules` speak of: alarm, region, mode."""
-    return frozenset((rule.alarm, region, rule.mode) for rule in rules for region in rule.regions(target, regions))
+    return frozenset((rule.alarm, region, rule.mode) for rule in rules for region in rule.regions(targets, regions))
 
 
 def check_times(drill: Drill, period_seconds: int) -> None:
@@ -54,16 +55,16 @@ def check_times(drill: Drill, period_seconds: int) -> None:
             )
 
 
-def all_keys(drill: Drill, target: str, regions: tuple[str, ...]) -> frozenset[AlarmKey]:
+def all_keys(drill: Drill, targets: tuple[str, ...], regions: tuple[str, ...]) -> frozenset[AlarmKey]:
     """Return every alarm that `drill` speaks of."""
     plan = drill.alarms
-    return keys_of((*plan.must_fire, *plan.must_clear, *plan.must_not_fire), target, regions)
+    return keys_of((*plan.must_fire, *plan.must_clear, *plan.must_not_fire), targets, regions)
 
 
-def reading_region(settings: Settings, target: str) -> str:
-    """Return the publish region to read alarms in: one that the fault does not hit, if there is one."""
+def reading_region(settings: Settings, hurt: tuple[str, ...]) -> str:
+    """Return the publish region to read alarms in: one that no fault hits, if there is one."""
     regions = settings.publish_regions
-    return next((region for region in regions if region != target), regions[0])
+    return next((region for region in regions if region not in hurt), regions[0])
 
 
 class AlarmBoard:

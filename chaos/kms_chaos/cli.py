@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -16,54 +15,28 @@ from rich.table import Table
 from rich.text import Text
 
 from kms_chaos import drill, durable, engine, heal, screen
+from kms_chaos.commands import approve, catalogue, evidence, evidence_store, report, score, verify
+from kms_chaos.commands.drills import check_command, list_command, plan_command
+from kms_chaos.commands.halt import halt_command, resume_command
+from kms_chaos.commands.options import BAD, config_option, explained, folder_of, journal_of, load, run_folder
 from kms_chaos.drill import DrillError
 from kms_chaos.faults.bounded_http import ToxiproxyError
-from kms_chaos.faults.route import RouteError
-from kms_chaos.guards import RefusedError
 from kms_chaos.halt import on_signals
-from kms_chaos.journal_writer import JournalWriteError
 from kms_chaos.judge import judge as judge_journal
+from kms_chaos.lease import LeaseUnreachableError
+from kms_chaos.lease_choice import lease_of
 from kms_chaos.run import Run, plan
 from kms_core.clock import SystemClock
-from kms_core.errors import ConfigurationError
-from kms_watchdog import config as configuration
-from kms_watchdog.config import ConfigError, Settings
+from kms_watchdog.config import Settings
 from kms_watchdog.drills import folder as folders
 from kms_watchdog.drills import journal
 from kms_watchdog.drills.folder import DrillFolder
 from kms_watchdog.drills.journal import JournalError
 from kms_watchdog.drills.undo import UndoRecordError
 from kms_watchdog.drills.verdict import Judgement, Verdict
+from kms_watchdog.sinks import push
 
-BAD, USAGE, UNCLEAR, REFUSED = 1, 2, 3, 4
 _TONES = {Verdict.HELD: "green", Verdict.BROKE: "red", Verdict.INCONCLUSIVE: "yellow"}
-_CONFIG = click.option(
-    "--config",
-    "config",
-    type=click.Path(path_type=Path),
-    default=Path("watchdog.toml"),
-    envvar="KMS_WATCHDOG_CONFIG",
-    show_default=True,
-    help="The watchdog's configuration.",
-)
-
-
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Turn what can go wrong into one line on stderr and the exit code that it deserves."""
-    try:
-        yield
-    except (ConfigError, ConfigurationError, DrillError, RouteError, ToxiproxyError) as e:
-        _stop(USAGE, e)
-    except (RefusedError, heal.OwnerLivesError, JournalError) as e:
-        _stop(REFUSED, e)
-    except (UndoRecordError, JournalWriteError, OSError) as e:
-        _stop(BAD, e)
-
-
-def _stop(code: int, error: Exception) -> None:
-    click.echo(f"kms-chaos: {' '.join(str(error).split())}", err=True)
-    raise SystemExit(code) from error
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -90,15 +63,39 @@ def cli() -> None:
 
 @cli.command("run")
 @click.argument("name", metavar="DRILL")
-@_CONFIG
+@config_option
 @click.option("--region", help="The region to hurt; the drill's own target when not given.")
+@click.option("--slot", default="", help="The scheduled slot that this run fills; it is noted in the journal.")
+@click.option(
+    "--purpose", "purposes", multiple=True, help="A key to use, again for several; the drill's own when not given."
+)
+@click.option("--arm", "armed", is_flag=True, help="Allow a drill that hurts two regions or more.")
+@click.option("--reason", default="", help="Why now; a drill in production needs one.")
+@click.option("--approval", default="", help="Somebody else's leave (`kms-chaos approve`): a file, or latest.")
+@click.option("--run-id", help="The run's name; its start time and the drill's name when not given.")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON on stdout; progress goes to stderr.")
-def run_command(name: str, config: Path, region: str | None, *, as_json: bool) -> None:
+def run_command(
+    name: str,
+    config: Path,
+    region: str | None,
+    slot: str,
+    purposes: tuple[str, ...],
+    reason: str,
+    approval: str,
+    run_id: str | None,
+    *,
+    armed: bool,
+    as_json: bool,
+) -> None:
     """Run DRILL, a shipped one by name or a file ending in .toml, to its verdict."""
-    with _explained():
-        settings, clock = configuration.load(config), SystemClock()
+    with explained():
+        settings, clock = load(config), SystemClock()
         settings.core_config()
-        run = plan(settings, drill.find(name), region=region, clock=clock)
+        if run_id and not folders.RUN_ID.fullmatch(run_id):
+            raise DrillError(f"--run-id is 1 to 80 of letters, digits, '_', '.', '-', not {run_id!r}")
+        wanted = drill.find(name, settings.drills.folder)
+        run = plan(settings, wanted, region=region, clock=clock, run_id=run_id, slot=slot, purposes=purposes)
+        run = replace(run, armed=armed, reason=" ".join(reason.split()), approval=approval)
         console = Console(stderr=as_json)
         found: list[Judgement] = []
 
@@ -109,6 +106,7 @@ def run_command(name: str, config: Path, region: str | None, *, as_json: bool) -
         with on_signals(run.halt), screen.shown(run, console, clock) as shown:
             engine.conduct(run, judged, shown.on_air)
         _show(found[-1], run.folder, console, as_json=as_json)
+        push.leave_drill(run.folder, settings)
         raise SystemExit(found[-1].verdict.exit_code)
 
 
@@ -142,50 +140,30 @@ def _show(judgement: Judgement, where: DrillFolder, console: Console, *, as_json
         console.print(f"report: {where.report}", soft_wrap=True, highlight=False)
 
 
-@cli.command("list")
-def list_command() -> None:
-    """List the drills that can be run."""
-    with _explained():
-        for name in drill.shipped_names():
-            found = drill.find(name)
-            click.echo(f"{name:20} {found.mode:10} {found.title}")
-
-
 @cli.command("judge")
 @click.argument("which", metavar="RUN|DIR")
-@_CONFIG
+@config_option
 @click.option("--json", "as_json", is_flag=True, help="Print the verdict as JSON.")
 def judge_command(which: str, config: Path, *, as_json: bool) -> None:
     """Judge a drill again, by its journal alone."""
-    with _explained():
-        where = _folder(which, lambda: configuration.load(config))
-        judgement = judge_journal(_journal(where))
+    with explained():
+        where = folder_of(which, lambda: load(config))
+        judgement = judge_journal(journal_of(where))
         _show(judgement, where, Console(), as_json=as_json)
         raise SystemExit(judgement.verdict.exit_code)
 
 
-@cli.command("report")
-@click.argument("which", metavar="RUN|DIR")
-@_CONFIG
-def report_command(which: str, config: Path) -> None:
-    """Write a drill's report again, and print its path."""
-    with _explained():
-        where = _folder(which, lambda: configuration.load(config))
-        _write_report(where, judge_journal(_journal(where)))
-        click.echo(where.report)
-
-
 @cli.command("heal")
 @click.option("--run", "run_id", help="Only this run; every open one when not given.")
-@_CONFIG
+@config_option
 def heal_command(run_id: str | None, config: Path) -> None:
     """Undo what a dead drill left behind, and finish its journal. Harmless when there is nothing to do."""
-    with _explained():
-        settings = configuration.load(config)
-        found = [_run_folder(settings, run_id)] if run_id else list(heal.open_runs(settings.state.dir))
+    with explained():
+        settings = load(config)
+        found = [run_folder(settings, run_id)] if run_id else list(heal.open_runs(settings.state.dir))
         if not found:
             click.echo("nothing to heal")
-        failed = [where.run_id for where in found if not _healed(where)]
+        failed = [where.run_id for where in found if not _healed(where) or not _settled(settings, where)]
         raise SystemExit(BAD if failed else 0)
 
 
@@ -200,25 +178,24 @@ def _healed(where: DrillFolder) -> bool:
     return True
 
 
-def _journal(where: DrillFolder) -> journal.Journal:
-    if not where.journal.is_file():
-        raise DrillError(f"{where.path}: no journal is there")
-    return journal.read(where.journal)
-
-
-def _folder(which: str, settings: Callable[[], Settings]) -> DrillFolder:
-    """Return the folder of a run: by its path, or by its id in the configured state folder."""
-    path = Path(which)
-    if path.is_dir():
-        return DrillFolder(path.resolve())
-    return _run_folder(settings(), which)
-
-
-def _run_folder(settings: Settings, run_id: str) -> DrillFolder:
+def _settled(settings: Settings, where: DrillFolder) -> bool:
+    """Tell the drill lease that the run is undone, so that the next drill need not wait; return whether it knows."""
     try:
-        where = folders.folder(settings.state.dir, run_id)
-    except ValueError as e:
-        raise DrillError(str(e)) from e
-    if not where.path.is_dir():
-        raise DrillError(f"no drill {run_id} in {folders.drills_dir(settings.state.dir)}")
-    return where
+        lease_of(settings, SystemClock(), run_id=where.run_id).settle_fault(where.run_id)
+    except LeaseUnreachableError as e:
+        click.echo(f"kms-chaos: {where.run_id}: undone, but the drill lease does not know: {e}", err=True)
+        return False
+    return True
+
+
+cli.add_command(report.command)
+cli.add_command(score.command)
+cli.add_command(verify.command)
+cli.add_command(evidence.command)
+for each in evidence_store.COMMANDS:
+    evidence.command.add_command(each)
+
+for one in (list_command, check_command, plan_command, catalogue.command):
+    cli.add_command(one)
+for one in (approve.command, halt_command, resume_command):
+    cli.add_command(one)

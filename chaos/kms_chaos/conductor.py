@@ -11,25 +11,31 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 
 from kms_chaos import alarms, ledger, stage, undo_record
+from kms_chaos.actions import Actions
 from kms_chaos.faults import undo
-from kms_chaos.faults.blackhole import blackhole
+from kms_chaos.faults.apply import Shown, Site, applied
 from kms_chaos.faults.bounded_http import ToxiproxyError, ToxiproxyUnreachableError
+from kms_chaos.faults.plans import Ordered, bite
 from kms_chaos.faults.route import RouteError
-from kms_chaos.faults.toxics import ProxyState
 from kms_chaos.faults.toxiproxy import Toxiproxy
 from kms_chaos.halt import HaltedError, second_timer
 from kms_chaos.journal_writer import JournalWriteError
+from kms_chaos.judging.workload_and_breaker import LEAST_OPERATIONS
 from kms_chaos.run import Run
 from kms_chaos.scene import both_lanes_serve, in_state, steady
 from kms_chaos.tape import JournalTape
+from kms_chaos.timeline import Timeline
 from kms_core.errors import KmsCoreError
-from kms_watchdog.drills.undo import ProxyUndo, UndoRecord
+from kms_watchdog.drills.undo import UndoRecord
 
 _LOOK_SECONDS = 0.2
 _BITE_SECONDS = 10.0
 _CHECK_SECONDS = 60.0
+_SETTLE = 2.0
+"""How many times the least number of operations a recovery drill goes on for once all is well."""
 _TIMER_LEAD_SECONDS = 10.0  # the drill's own timer rings before the daemon's would
 
 
@@ -55,7 +61,7 @@ class Conductor:
         self._record = undo_record.plan(
             run_id=run.run_id,
             drill=run.drill,
-            target=run.target,
+            faults=run.faults,
             upstreams=upstreams,
             toxiproxy_url=server.url,
             now_utc=run.clock.now_utc(),
@@ -71,7 +77,8 @@ class Conductor:
                 watch = alarms.AlarmWatch(self._board, self._tape, self._clock)
                 scene = stage.set_up(
                     stack, self._run.settings, self._drill, self._tape, self._clock, self._rng,
-                    proxies=proxies, run_id=self._run.run_id,
+                    proxies=proxies, purposes=self._run.purposes, run_id=self._run.run_id,
+                    make_core=self._run.make_core,
                 )  # fmt: skip
                 stack.callback(watch.stop)
                 watch.start()
@@ -91,7 +98,7 @@ class Conductor:
         scene.workload.start()
         scene.canaries.start()
         self._baseline(scene)
-        self._with_fault(scene)
+        self._with_faults(scene)
         self._recover()
         self._phase("check")
         scene.workload.stop()
@@ -116,54 +123,62 @@ class Conductor:
             raise UnmetError("the steady state was not there before the fault, so none was injected")
         self._check_messages(scene, "baseline", self._run.regions)
 
-    def _with_fault(self, scene: stage.Stage) -> None:
+    def _with_faults(self, scene: stage.Stage) -> None:
         self._phase("inject")
-        target = next(proxy for proxy in self._record.proxies if proxy.region == self._run.target)
         self._save_undo(undo_record.until(self._record, self._clock.now_utc(), self._drill.longest_fault_seconds))
-        with self._limited(), blackhole(self._server, target, lifted=self._lifted) as state:
-            self._injected(target, state)
+        with self._limited(), Timeline(self._run.faults, lambda order: self._fault(order, scene)) as timeline:
+            since = self._tape.seconds
+            actions = Actions(self._drill.actions, scene.new_core, self._tape, self._clock, purposes=self._run.purposes)
+            timeline.turn(0.0)
+
+            def turn() -> None:
+                timeline.turn(self._tape.seconds - since)
+                actions.turn(self._tape.seconds - since)
+
             try:
-                self._hold(scene)
+                self._hold(scene, turn)
             finally:
                 self._phase("restore")
         recovery = self._drill.slowest_clear_seconds + self._drill.objectives.rto_seconds + _CHECK_SECONDS
         self._save_undo(undo_record.until(self._record, self._clock.now_utc(), recovery))
 
-    def _injected(self, proxy: ProxyUndo, state: ProxyState) -> None:
-        self._tape.record_now(
-            "fault-injected",
-            fault=self._drill.fault.kind,
-            region=proxy.region,
-            proxy=proxy.name,
-            toxics=[dict(toxic) for toxic in state.toxics],
-            enabled=state.enabled,
+    @contextmanager
+    def _fault(self, order: Ordered, scene: stage.Stage) -> Iterator[None]:
+        """Put one fault on for the block; the journal says what was seen of it, on and off again."""
+        site = Site(
+            server=self._server,
+            proxy=next(proxy for proxy in self._record.proxies if proxy.region == order.region),
+            line=scene.lines[order.region],
+            clock=self._clock,
+            rng=self._rng,
+            stop=self._halt.event,
+            orders=scene.orders,
         )
 
-    def _lifted(self, state: ProxyState) -> None:
-        self._tape.record_now(
-            "fault-removed",
-            region=self._run.target,
-            proxy=state.name,
-            by="drill",
-            enabled=state.enabled,
-            toxics_left=list(state.toxic_names),
-        )
+        def note(event: str, shown: Shown) -> None:
+            self._tape.record_now(event, fault_id=order.id, fault=order.kind, region=order.region, **shown)
 
-    def _hold(self, scene: stage.Stage) -> None:
-        since = self._tape.seconds
-        if not self._wait_for(lambda: self._tape.view().target_failures_since_fault > 0, _BITE_SECONDS):
+        lifted = partial(note, "fault-removed")
+        with applied(order, site, lifted=lambda shown: lifted({**shown, "by": "drill"})) as shown:
+            note("fault-injected", {**shown, "bite": bite(order.plan).to_json()})
+            yield
+
+    def _hold(self, scene: stage.Stage, turn: Callable[[], None]) -> None:
+        since, timing = self._tape.seconds, self._drill.timing
+        if not self._wait_for(lambda: self._tape.view().every_fault_bit, _BITE_SECONDS, turn):
             raise UnmetError("the fault did not bite: no request through the proxy failed")
         self._phase("hold")
         firing = self._run.alarm_keys(self._drill.alarms.must_fire)
-        survivors = tuple(region for region in self._run.regions if region != self._run.target)
-        self._wait_for(lambda: self._tape.seconds - since >= self._drill.timing.hold_at_least_seconds / 2, 3600.0)
-        self._check_messages(scene, "hold", survivors)
+        survivors = tuple(region for region in self._run.regions if region not in self._run.hurt)
+        self._wait_for(lambda: self._tape.seconds - since >= timing.hold_at_least_seconds / 2, 3600.0, turn)
+        if survivors:
+            self._check_messages(scene, "hold", survivors)
 
         def met() -> bool:
             view = self._tape.view()
-            return view.at - since >= self._drill.timing.hold_at_least_seconds and in_state(view, firing, "ALARM")
+            return view.at - since >= timing.hold_at_least_seconds and in_state(view, firing, "ALARM")
 
-        self._wait_for(met, self._drill.timing.hold_at_most_seconds - (self._tape.seconds - since))
+        self._wait_for(met, timing.hold_at_most_seconds - (self._tape.seconds - since), turn)
 
     def _recover(self) -> None:
         self._phase("recover")
@@ -175,19 +190,23 @@ class Conductor:
             closed = all(state == "closed" for state in view.breakers.values())
             return closed and in_state(view, clearing, "OK") and steady(view, since=since, expected=self._run.canaries)
 
-        self._wait_for(met, max(self._drill.slowest_clear_seconds, self._drill.objectives.rto_seconds))
+        well = self._wait_for(met, max(self._drill.slowest_clear_seconds, self._drill.objectives.rto_seconds))
+        if well and self._drill.mode == "recovery":  # judged from now on: there must be something to judge by
+            self._wait_for(lambda: False, _SETTLE * LEAST_OPERATIONS / self._drill.workload.operations_per_second)
 
     def _check_messages(self, scene: stage.Stage, when: str, regions: tuple[str, ...]) -> None:
         ledger.check(
             scene.core, scene.ledger, self._tape, when=when, regions=regions,
-            purposes=self._run.settings.keys, halt=self._halt.event, rng=self._rng,
+            purposes=self._run.purposes, halt=self._halt.event, rng=self._rng,
         )  # fmt: skip
         if self._halt.event.is_set():
             raise HaltedError(self._halt.reason)
 
-    def _wait_for(self, met: Callable[[], bool], seconds: float) -> bool:
+    def _wait_for(self, met: Callable[[], bool], seconds: float, turn: Callable[[], None] = lambda: None) -> bool:
+        """Wait until `met`, at most so long, and return whether it was; `turn` is called at each look."""
         until = self._clock.monotonic() + seconds
         while not met():
+            turn()
             left = until - self._clock.monotonic()
             if left <= 0:
                 return False

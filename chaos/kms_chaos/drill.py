@@ -9,13 +9,27 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from kms_watchdog.results import Mode
+from kms_chaos.drill_parts import (
+    AlarmPlan,
+    AlarmRule,
+    BreakerPlan,
+    ColdStart,
+    Expect,
+    Load,
+    Objectives,
+    Part,
+    Serves,
+    Target,
+    Timing,
+)
+from kms_chaos.faults.plans import KINDS, AnyFault, FaultPlan
 
-Seconds = Annotated[float, Field(gt=0, le=3600)]
 DRILL_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+_PAST_CACHE_SECONDS = 5.0
+"""How long a drill looks on after the last cached key must have gone."""
 MAX_FILE_BYTES = 64 * 1024
 SHIPPED = resources.files("kms_chaos") / "drills"
 
@@ -24,111 +38,7 @@ class DrillError(ValueError):
     """The drill cannot be used; the message is one line naming file, key and what is expected."""
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Target(_Table):
-    """Which region is hurt."""
-
-    region: str = Field(pattern=r"^(primary|[a-z]{2}(-[a-z]+)+-\d)$")
-
-
-class FaultPlan(_Table):
-    """What is done to it."""
-
-    kind: Literal["blackhole"]
-
-
-class Timing(_Table):
-    """How long each phase lasts. What waits for alarms is written for one alarm period, and scales with the real."""
-
-    alarm_period_seconds: Literal[10, 60] = 10
-    baseline_at_least_seconds: Seconds = 6.0
-    baseline_at_most_seconds: Seconds = 45.0
-    hold_at_least_seconds: Seconds = 20.0
-    hold_at_most_seconds: Seconds = 75.0
-
-    @model_validator(mode="after")
-    def _least_before_most(self) -> Self:
-        if self.hold_at_least_seconds > self.hold_at_most_seconds:
-            raise ValueError("hold_at_least_seconds must not exceed hold_at_most_seconds")
-        if self.baseline_at_least_seconds > self.baseline_at_most_seconds:
-            raise ValueError("baseline_at_least_seconds must not exceed baseline_at_most_seconds")
-        return self
-
-
-class Load(_Table):
-    """The drill's own traffic."""
-
-    operations_per_second: float = Field(default=12.0, gt=0, le=500)
-    concurrency: int = Field(default=8, ge=1, le=64)
-    canary_interval_seconds: Seconds = 2.0
-
-
-class Objectives(_Table):
-    """What the workload must meet while the fault lasts, and how soon all must be well again."""
-
-    failed_operations: int = Field(default=0, ge=0)
-    p99_seconds: Seconds = 3.0
-    rto_seconds: Seconds = 30.0
-
-
-Move = Annotated[str, Field(pattern=r"^(closed|open|half_open)>(closed|open|half_open)$")]
-
-
-class BreakerPlan(_Table):
-    """The moves that the target's breaker must make, in this order (others may come between)."""
-
-    moves: Annotated[tuple[Move, ...], Field(strict=False)] = ()
-
-
-class AlarmRule(_Table):
-    """One alarm, in the target region, in all others, in all, or in a region by name; drill twin or live."""
-
-    alarm: str = Field(pattern=r"^[A-Za-z0-9]{1,60}$")
-    region: str = Field(pattern=r"^(target|others|all|[a-z]{2}(-[a-z]+)+-\d)$")
-    mode: Literal["drill", "live"] = "drill"
-    within_seconds: Seconds | None = None
-
-    def regions(self, target: str, regions: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the regions it speaks of."""
-        match self.region:
-            case "target":
-                return (target,)
-            case "others":
-                return tuple(r for r in regions if r != target)
-            case "all":
-                return regions
-            case name:
-                return (name,)
-
-    @property
-    def alarm_mode(self) -> Mode:
-        """The mode as the alarm table knows it."""
-        return Mode(self.mode)
-
-
-Rules = Annotated[tuple[AlarmRule, ...], Field(strict=False)]
-
-
-class AlarmPlan(_Table):
-    """Which alarms must fire, must clear, and must stay quiet."""
-
-    must_fire: Rules = ()
-    must_clear: Rules = ()
-    must_not_fire: Rules = ()
-
-    @model_validator(mode="after")
-    def _times_are_given(self) -> Self:
-        for name in ("must_fire", "must_clear"):
-            for rule in getattr(self, name):
-                if rule.within_seconds is None:
-                    raise ValueError(f"{name} of {rule.alarm} needs within_seconds")
-        return self
-
-
-class Drill(_Table):
+class Drill(Part):
     """The whole file; `name` is the file's."""
 
     name: str = Field(pattern=DRILL_NAME.pattern)
@@ -136,12 +46,46 @@ class Drill(_Table):
     why: str = Field(min_length=1, max_length=2000)
     mode: Literal["sustained", "recovery"]
     target: Target
-    fault: FaultPlan
+    faults: Annotated[tuple[AnyFault, ...], Field(strict=False, min_length=1, max_length=20)]
+    actions: Annotated[tuple[ColdStart, ...], Field(strict=False, max_length=5)] = ()
     timing: Timing = Timing()
     workload: Load = Load()
     objectives: Objectives = Objectives()
+    expect: Expect = Expect()
     breaker: BreakerPlan = BreakerPlan()
     alarms: AlarmPlan = AlarmPlan()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_fault_as_journals_of_0_1_have_it(cls, values: Any) -> Any:
+        """Read `fault`, which a stored journal of version 0.1 holds, as the only one of `faults`."""
+        if isinstance(values, dict) and "fault" in values and "faults" not in values:
+            return {**{name: value for name, value in values.items() if name != "fault"}, "faults": (values["fault"],)}
+        return values
+
+    @model_validator(mode="after")
+    def _sees_the_end_of_what_is_revoked(self) -> Self:
+        if self.expect.revoked and not self.timing.hold_past_cache:
+            raise ValueError("what is revoked goes on from the cache for a time: timing.hold_past_cache must be true")
+        return self
+
+    @model_validator(mode="after")
+    def _callers_may_fail_only_in_recovery(self) -> Self:
+        if self.mode == "sustained" and {self.expect.warm, self.expect.cold} != {Serves.ALWAYS}:
+            raise ValueError("a sustained drill lets no operation fail: its lanes serve always")
+        return self
+
+    @model_validator(mode="after")
+    def _ends_its_faults_before_the_hold_ends(self) -> Self:
+        timed: tuple[FaultPlan | ColdStart, ...] = (*self.faults, *self.actions)
+        for one in timed:
+            lasts = one.for_seconds if isinstance(one, FaultPlan) else None
+            if one.after_seconds + (lasts or 0.0) >= self.timing.hold_at_least_seconds:
+                raise ValueError(
+                    f"a {getattr(one, 'kind', 'fault')} begins or ends after {self.timing.hold_at_least_seconds:g} s, "
+                    "when the hold may be over: raise timing.hold_at_least_seconds"
+                )
+        return self
 
     @model_validator(mode="after")
     def _holds_longer_than_its_alarms_take(self) -> Self:
@@ -153,10 +97,21 @@ class Drill(_Table):
             )
         return self
 
-    def target_region(self, *, primary: str, override: str | None = None) -> str:
-        """Return the region to hurt."""
-        wanted = override or self.target.region
-        return primary if wanted == "primary" else wanted
+    def targets(self, *, primary: str, regions: tuple[str, ...], override: str | None = None) -> tuple[str, ...]:
+        """Return the regions to hurt, of `regions` in the estate's order; the first is `override`, or the drill's own.
+
+        Raises:
+            DrillError: the estate has no such region, or not so many.
+        """
+        first = override or self.target.region
+        first = primary if first == "primary" else first
+        if first not in regions:
+            raise DrillError(f"{first} is not a region of this estate: {', '.join(regions)}")
+        count = len(regions) if self.target.count == "all" else self.target.count
+        if count > len(regions):
+            raise DrillError(f"{self.name} hurts {count} regions, and this estate has {len(regions)}")
+        at = regions.index(first)
+        return (*regions[at:], *regions[:at])[:count]
 
     def for_alarm_period(self, period_seconds: int) -> Drill:
         """Return the same drill with the times that wait for alarms fit for alarms of `period_seconds`."""
@@ -169,6 +124,15 @@ class Drill(_Table):
         for rule in (*values["alarms"]["must_fire"], *values["alarms"]["must_clear"]):
             rule["within_seconds"] *= factor
         return Drill.model_validate(values)
+
+    def for_cache(self, longest_seconds: float) -> Drill:
+        """Return the same drill, holding past the time that a data key may live, where it must; in seconds."""
+        if not self.timing.hold_past_cache:
+            return self
+        least = max(self.timing.hold_at_least_seconds, longest_seconds + _PAST_CACHE_SECONDS)
+        most = max(self.timing.hold_at_most_seconds, least + _PAST_CACHE_SECONDS)
+        timing = self.timing.model_copy(update={"hold_at_least_seconds": least, "hold_at_most_seconds": most})
+        return self.model_copy(update={"timing": timing})
 
     @property
     def longest_fault_seconds(self) -> float:
@@ -188,17 +152,39 @@ def shipped_names() -> tuple[str, ...]:
     )
 
 
-def find(name: str) -> Drill:
-    """Return the drill called `name`: a shipped one, or the path of a file.
+def names(folder: Path | None = None) -> tuple[str, ...]:
+    """Return the names of all drills: the shipped ones, and those in the operator's own `folder`."""
+    own = (path.stem for path in folder.glob("*.toml")) if folder is not None else ()
+    return tuple(sorted({*shipped_names(), *own}))
+
+
+def every(folder: Path | None = None) -> tuple[Drill, ...]:
+    """Return all drills, by name.
 
     Raises:
-        DrillError: unknown, unreadable, or not a drill.
+        DrillError: one is not a drill, or the folder has one that is called as a shipped one is.
+    """
+    return tuple(find(name, folder) for name in names(folder))
+
+
+def find(name: str, folder: Path | None = None) -> Drill:
+    """Return the drill called `name`: a shipped one, one in the operator's own `folder`, or the path of a file.
+
+    Raises:
+        DrillError: unknown, unreadable, or not a drill; or its name stands for two.
     """
     if name.endswith(".toml"):
         return _read_file(Path(name))
-    if name not in shipped_names():
-        near = difflib.get_close_matches(name, shipped_names(), n=1)
-        hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(shipped_names())}"
+    own = folder / f"{name}.toml" if folder is not None and DRILL_NAME.fullmatch(name) else None
+    shipped = name in shipped_names()
+    if own is not None and own.exists():
+        if shipped:
+            raise DrillError(f"{own}: a drill of that name is shipped; give yours another")
+        return _read_file(own)
+    if not shipped:
+        known = names(folder)
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known)}"
         raise DrillError(f"no drill is called {name!r}{hint}")
     return parse((SHIPPED / f"{name}.toml").read_text(encoding="utf-8"), name=name, where=f"{name}.toml")
 
@@ -252,10 +238,11 @@ def _describe(error: ErrorDetails) -> str:
 
 _TABLES: dict[str, type[BaseModel]] = {
     "target": Target,
-    "fault": FaultPlan,
     "timing": Timing,
     "workload": Load,
     "objectives": Objectives,
+    "expect": Expect,
+    "actions": ColdStart,
     "breaker": BreakerPlan,
     "alarms": AlarmPlan,
     "must_fire": AlarmRule,
@@ -266,5 +253,8 @@ _TABLES: dict[str, type[BaseModel]] = {
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     words: list[str] = [part for part in location if isinstance(part, str)]
+    if words[:1] == ["faults"]:
+        kind = KINDS.get(words[-1])  # pydantic names the kind by which it chose the class
+        return list(kind.model_fields) if kind else []
     model: Any = _TABLES.get(words[-1], Drill) if words else Drill
     return [name for name in model.model_fields if model is not Drill or name != "name"]

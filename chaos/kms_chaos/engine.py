@@ -8,22 +8,37 @@ import platform
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from typing import Any
 
 from kms_chaos import alarms, durable, guards, stage
 from kms_chaos.conductor import Conductor
+from kms_chaos.evidence.keeper import Keeper
+from kms_chaos.evidence.signing import SigningRefusedError
+from kms_chaos.evidence.store import StoreRefusedError
 from kms_chaos.faults import route_check
-from kms_chaos.faults.toxiproxy import Toxiproxy
+from kms_chaos.guards.admission import Admission
+from kms_chaos.halt import HaltedError
 from kms_chaos.journal_writer import JournalWriter
-from kms_chaos.run import Run
+from kms_chaos.lease import DrillLease, FaultNote, FencedError, LeaseUnreachableError, held
+from kms_chaos.lease_choice import lease_of
+from kms_chaos.run import Run, cache_seconds
 from kms_chaos.scene import Scene
 from kms_chaos.tape import JournalTape
+from kms_chaos.undo_record import MARGIN_SECONDS
 from kms_watchdog.drills import verdict as verdicts
 from kms_watchdog.drills.folder import DrillFolder, FolderBusyError
 
 
-def conduct(run: Run, judge: Callable[[Run], verdicts.Judgement], on_air: Callable[[JournalTape], None]) -> None:
+def conduct(
+    run: Run,
+    judge: Callable[[Run], verdicts.Judgement],
+    on_air: Callable[[JournalTape], None],
+    conductor: type[Conductor] = Conductor,
+) -> None:
     """Run the drill to its verdict, which `judge` gives from the journal; `on_air` gets the tape once there is one.
+
+    `conductor` takes it through its phases.
 
     Raises:
         guards.RefusedError: a guard did not hold; nothing was touched.
@@ -31,44 +46,90 @@ def conduct(run: Run, judge: Callable[[Run], verdicts.Judgement], on_air: Callab
         JournalWriteError: the disk failed; what was broken is restored.
     """
     with ExitStack() as stack:
-        stack.enter_context(guards.only_drill(run.settings.state.dir))
-        server = stack.enter_context(Toxiproxy(run.settings.drills.toxiproxy_url))
+        lease = lease_of(run.settings, run.clock, run_id=run.run_id, hurt=run.hurt)
+        stack.enter_context(_admitted(lease, run))
+        server = stack.enter_context(run.reach(run.settings.drills.toxiproxy_url))
         version, _ = server.version(), server.proxies()  # a server that does not answer ends it here
-        target_board = alarms.reading_region(run.settings, run.target)
-        keys = alarms.all_keys(run.drill, run.target, run.regions)
+        target_board = alarms.reading_region(run.settings, run.hurt)
+        keys = alarms.all_keys(run.drill, run.targets, run.regions)
         board = alarms.AlarmBoard(run.settings, target_board, keys)
         stack.callback(board.close)
         upstreams = stage.upstreams(run.settings)
-        checked = _check_guards(run, board)
+        keeper = _keeper(run)
+        evidence = keeper.about()
+        admission = Admission(run, board, lease, upstreams)
+        stack.callback(admission.close)
+        checked = _check_guards(admission, run)
+        _claim(lease, run)
 
         durable.make_folder(run.folder.path)
         stack.enter_context(_owned(run.folder))
         writer = stack.enter_context(JournalWriter(run.folder.journal, run.clock))
         tape = JournalTape(writer, Scene(run.regions))
         on_air(tape)
-        tape.record_now("run-started", **_who_and_what(run, version))
+        tape.record_now("run-started", **_who_and_what(run, version), **evidence, **_by_leave(admission, lease))
         for result in checked:
             tape.record("guard-checked", guard=result.guard, held=result.held, detail=result.detail)
-        restored = Conductor(run, server, board, tape, upstreams).perform()
+        with keeper.streaming(writer, tape.record), _guarded(admission, run, tape):
+            restored = conductor(run, server, board, tape, upstreams).perform()
+        _settle(lease, run, tape, restored=restored)
         _finish(run, tape, judge, restored=restored)
+        keeper.finish()
 
 
-def _check_guards(run: Run, board: alarms.AlarmBoard) -> tuple[guards.GuardResult, ...]:
+def _check_guards(admission: Admission, run: Run) -> tuple[guards.GuardResult, ...]:
     def route_is_verified() -> str:
         route_check.check(run.clock.now_utc())
         return "a right certificate was accepted; an unknown authority and a wrong name were refused"
 
-    checked = guards.check(
-        {
-            "nothing-left-over": lambda: guards.nothing_is_left_over(run.settings.state.dir),
-            "route-verified": route_is_verified,
-            "daemon-watches": lambda: guards.daemon_watches(run.settings),
-            "alarms-quiet": lambda: guards.alarms_are_quiet(board),
-        }
-    )
-    if failed := [result for result in checked if not result.held]:
-        raise guards.RefusedError("; ".join(f"{result.guard}: {result.detail}" for result in failed))
-    return checked
+    return admission.check({"route-verified": route_is_verified})
+
+
+@contextmanager
+def _admitted(lease: DrillLease, run: Run) -> Iterator[None]:
+    try:
+        with held(lease, run.halt, run.clock):
+            yield
+    except HaltedError as e:
+        raise guards.RefusedError(f"halted before it began: {e}") from e
+
+
+def _claim(lease: DrillLease, run: Run) -> None:
+    """Claim the run's slot, and note until when it may break something.
+
+    Raises:
+        guards.RefusedError: the slot has had its drill, or the lease is lost.
+    """
+    planned, drill = run.settings.drills.slots.get(run.slot.partition("/")[0]), run.drill
+    again = planned is not None and planned.again_after_abort
+    recovery = drill.slowest_clear_seconds + drill.objectives.rto_seconds
+    longest = drill.timing.baseline_at_most_seconds + drill.longest_fault_seconds + recovery + 3 * MARGIN_SECONDS
+    until = run.clock.now_utc() + timedelta(seconds=longest)
+    note = FaultNote(run_id=run.run_id, host=socket.gethostname(), token=lease.token, expires_at_utc=until)
+    try:
+        if run.slot and not lease.claim_slot(run.slot, again=again):
+            raise guards.RefusedError(f"slot {run.slot} has had its drill: {lease.where} says so")
+        lease.record_fault(note)
+    except (FencedError, LeaseUnreachableError) as e:
+        raise guards.RefusedError(f"the drill lease: {e}") from e
+
+
+def _settle(lease: DrillLease, run: Run, tape: JournalTape, *, restored: bool) -> None:
+    """Tell the lease what came of the run: best effort, what it does not learn only makes the next drill wait."""
+    try:
+        if restored:
+            lease.settle_fault(run.run_id)
+        if run.slot and not run.halt.event.is_set():
+            lease.finish_slot(run.slot)
+    except (FencedError, LeaseUnreachableError) as e:
+        tape.record_now("lease-unsettled", error=str(e))
+
+
+def _keeper(run: Run) -> Keeper:
+    try:
+        return Keeper.open(run)
+    except (StoreRefusedError, SigningRefusedError) as e:
+        raise guards.RefusedError(f"evidence: {e}") from e
 
 
 @contextmanager
@@ -80,13 +141,33 @@ def _owned(where: DrillFolder) -> Iterator[None]:
         raise guards.RefusedError(str(e)) from e
 
 
+@contextmanager
+def _guarded(admission: Admission, run: Run, tape: JournalTape) -> Iterator[None]:
+    """Go on looking at the guards that count while a drill runs; the first that does not hold calls its halt."""
+
+    def note(failed: guards.GuardResult) -> None:
+        tape.record_now("guard-checked", guard=failed.guard, held=False, detail=failed.detail)
+
+    with guards.GuardWatch(admission.during(), run.halt, run.clock, note=note).watching():
+        yield
+
+
+def _by_leave(admission: Admission, lease: DrillLease) -> dict[str, Any]:
+    return {
+        "leave": admission.leave.to_json() if admission.leave else None,
+        "lease": {"where": lease.where, "token": lease.token},
+    }
+
+
 def _who_and_what(run: Run, toxiproxy_version: str) -> dict[str, Any]:
     return {
         "drill": run.drill.name,
         "target": run.drill.target.region,
         "region": run.target,
+        "targets": list(run.targets),
         "regions": list(run.regions),
-        "purposes": sorted(run.settings.keys),
+        "purposes": sorted(run.purposes),
+        "cache_seconds": cache_seconds(run.settings),
         "drill_file": run.drill.model_dump(mode="json"),
         "config": run.settings.model_dump(mode="json"),
         "versions": {
@@ -97,6 +178,7 @@ def _who_and_what(run: Run, toxiproxy_version: str) -> dict[str, Any]:
         },
         "owner": {"pid": os.getpid(), "host": socket.gethostname()},
         "run_id": run.run_id,
+        "slot": run.slot,
         "verdict_schema": verdicts.SCHEMA,
     }
 
@@ -107,6 +189,7 @@ def _finish(run: Run, tape: JournalTape, judge: Callable[[Run], verdicts.Judgeme
         "verdict",
         verdict=str(judgement.verdict),
         claims={claim.name: str(claim.verdict) for claim in judgement.claims},
+        figures=dict(judgement.figures),
     )
     if restored:  # else the journal stays open, and whoever finds it heals
         tape.record_now("closed", by="drill", verdict=str(judgement.verdict))

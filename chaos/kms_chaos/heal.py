@@ -18,6 +18,7 @@ from kms_chaos.faults import undo as undoing
 from kms_chaos.faults.bounded_http import ToxiproxyError, ToxiproxyUnreachableError
 from kms_chaos.faults.toxiproxy import Toxiproxy
 from kms_chaos.journal_writer import write_all
+from kms_chaos.judging.history import fault_id
 from kms_core.clock import Clock
 from kms_watchdog.drills import journal, undo
 from kms_watchdog.drills.folder import DrillFolder, FolderBusyError, folders
@@ -132,11 +133,8 @@ def _finish_journal(where: DrillFolder, restored: _Restored, clock: Clock) -> bo
     if torn:
         _cut(where.journal, len(found.torn))
     pen = _Pen(clock, found)
-    injected = [r for r in found.records if r.event == "fault-injected"]
-    removed = any(r.event == "fault-removed" for r in found.records)
-    if (injected and not removed) or restored.was_hurt:
-        for region, proxy in _hurt(injected, restored):
-            pen.line("fault-removed", region=region, proxy=proxy, by="healer", toxics_left=[])
+    for removed in _removed(found.records, restored):
+        pen.line("fault-removed", **removed, by="healer", toxics_left=[])
     pen.line("restore-verified", proxies_left=[], by="healer", finding=restored.finding)
     proxies = [one.proxy for one in restored.undone if one.found]
     pen.line("healed", by="healer", reason="owner_dead", proxies=proxies, torn_line=torn, finding=restored.finding)
@@ -145,10 +143,16 @@ def _finish_journal(where: DrillFolder, restored: _Restored, clock: Clock) -> bo
     return torn
 
 
-def _hurt(injected: list[journal.Record], restored: _Restored) -> list[tuple[str, str]]:
-    """Return region and proxy of what was broken: as the journal says, and as the server showed."""
-    told = [(str(r.fields["region"]), str(r.fields["proxy"])) for r in injected]
-    return list(dict.fromkeys([*told, *((one.region, one.proxy) for one in restored.was_hurt)]))
+def _removed(records: tuple[journal.Record, ...], restored: _Restored) -> Iterator[dict[str, str]]:
+    """Yield what is over now: each fault that the journal says is on, and what only the server showed."""
+    off = {fault_id(r) for r in records if r.event == "fault-removed"}
+    on = [r for r in records if r.event == "fault-injected" and fault_id(r) not in off]
+    for r in on:
+        yield {"fault_id": fault_id(r)} | {k: str(r.fields[k]) for k in ("fault", "region", "proxy") if k in r.fields}
+    told = {r.fields["region"] for r in on}
+    for one in restored.was_hurt:
+        if one.region not in told:
+            yield {"region": one.region, "proxy": one.proxy}
 
 
 def _cut(path: Path, torn_bytes: int) -> None:

@@ -45,6 +45,7 @@ class _Position:
     seq: int = 0
     prev: str = journal.GENESIS
     waiting: deque[_Entry] = field(default_factory=deque)
+    bytes_on_disk: int = 0
 
 
 class JournalWriter:
@@ -71,6 +72,11 @@ class JournalWriter:
     def seconds(self) -> float:
         """Seconds since the run began; the `t` of a line written now."""
         return self._clock.monotonic() - self._started
+
+    @property
+    def bytes_on_disk(self) -> int:
+        """How much of the file no power cut can take away; it ends with a whole line. For any thread."""
+        return self._position.bytes_on_disk
 
     def append(self, event: str, **fields: Any) -> None:
         """Hand over one line; it is on disk a moment later. For any thread.
@@ -138,6 +144,7 @@ class JournalWriter:
             lines.append(raw)
         write_all(self._handle, b"".join(lines))
         os.fsync(self._handle)
+        self._position.bytes_on_disk += sum(map(len, lines))
         for entry in batch:
             if entry.on_disk is not None:
                 entry.on_disk.set()

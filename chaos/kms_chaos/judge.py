@@ -12,7 +12,9 @@ from kms_chaos.judging.alarm_states import alarms
 from kms_chaos.judging.before_and_fault import fault_was_real, steady_state_before
 from kms_chaos.judging.figures import figures
 from kms_chaos.judging.history import History
-from kms_chaos.judging.workload_and_breaker import breaker_moves, warm_and_cold, workload_objective
+from kms_chaos.judging.in_the_dark import cold_start, revocation
+from kms_chaos.judging.reaction import reaction, warm_and_cold
+from kms_chaos.judging.workload_and_breaker import breaker_moves, workload_objective
 from kms_watchdog.drills.journal import Journal
 from kms_watchdog.drills.verdict import Claim, Judgement, Verdict
 
@@ -36,6 +38,9 @@ def judge(journal: Journal) -> Judgement:
         restored(history),
         nothing_lost(history),
         warm_and_cold(history),
+        reaction(history),
+        *((cold_start(history),) if history.drill.actions else ()),
+        *((revocation(history),) if history.drill.expect.revoked else ()),
     )
     return Judgement(
         run_id=history.run_id,

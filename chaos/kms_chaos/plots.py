@@ -17,6 +17,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from kms_chaos.export.steps import shades
 from kms_chaos.judging import alarm_states
 from kms_chaos.judging.history import History, Operation
 from kms_watchdog.results import Outcome
@@ -33,6 +34,7 @@ _STATE_COLOURS = {
     "ALARM": "bad",
     "INSUFFICIENT_DATA": "muted",
     "UNREADABLE": "warn",
+    "on": "fault",
 }
 _SECOND = 1.0
 
@@ -42,7 +44,7 @@ Span = tuple[float, float, str]
 
 def timeline(h: History) -> str:
     """Return the picture as an `<svg>` element."""
-    lanes = _breaker_lanes(h) + _alarm_lanes(h)
+    lanes = _fault_lanes(h) + _breaker_lanes(h) + _alarm_lanes(h)
     heights = [3.2, 1.6, 0.34 * len(h.canaries) + 0.3, 0.34 * max(1, len(lanes)) + 0.3]
     with mpl.rc_context(
         {"svg.fonttype": "none", "svg.hashsalt": h.run_id, "font.size": 9, "font.family": "sans-serif"}
@@ -107,7 +109,7 @@ def _served(panel: Axes, h: History) -> None:
         for operation in found:
             counts[min(end - 1, int(operation.record.t))] += 1
         if any(counts):
-            panel.bar(range(end), counts, width=_SECOND, align="edge", bottom=base, color=colour, label=label)
+            panel.bar(range(end), counts, width=_SECOND, align="edge", bottom=base, color=colour, label=label, aa=False)
             base = [a + b for a, b in zip(base, counts, strict=True)]
     _title(panel, "Who answered, operations per second")
 
@@ -125,6 +127,13 @@ def _canaries(panel: Axes, h: History) -> None:
     _rows(panel, names)
 
 
+def _fault_lanes(h: History) -> list[tuple[str, list[Span]]]:
+    return [
+        (f"{shade.fault} {shade.region}{'' if shade.lifted else ', not removed'}", [(shade.began, shade.ended, "on")])
+        for shade in shades(h)
+    ]
+
+
 def _breaker_lanes(h: History) -> list[tuple[str, list[Span]]]:
     end = h.records[-1].t
     return [
@@ -139,7 +148,7 @@ def _alarm_lanes(h: History) -> list[tuple[str, list[Span]]]:
     keys = dict.fromkeys(
         (rule.alarm, region, rule.mode)
         for rule in (*plan.must_fire, *plan.must_clear, *plan.must_not_fire)
-        for region in rule.regions(h.target, h.regions)
+        for region in rule.regions(h.targets, h.regions)
     )
     return [
         (
@@ -162,7 +171,7 @@ def _states(panel: Axes, lanes: Sequence[tuple[str, list[Span]]]) -> None:
             colour = _STAND_IN[_STATE_COLOURS.get(state, "muted")]
             quiet = 0.28 if state in {"closed", "OK"} else 1.0
             panel.broken_barh([(began, ended - began)], (row - 0.3, 0.6), facecolors=colour, alpha=quiet)
-    _title(panel, "Breakers and alarms (red: open, ALARM; amber: half open)")
+    _title(panel, "Faults, breakers and alarms (red: on, open, ALARM; amber: half open)")
     _rows(panel, [name for name, _ in lanes])
 
 
@@ -180,8 +189,8 @@ def _dress(panel: Axes, h: History) -> None:
     panel.set_facecolor("none")
     panel.set_axisbelow(True)
     panel.figure.patch.set_alpha(0)
-    if h.fault is not None:
-        panel.axvspan(*h.fault, color=_STAND_IN["fault"], alpha=0.16, linewidth=0, zorder=0)
+    for shade in shades(h):
+        panel.axvspan(shade.began, shade.ended, color=_STAND_IN["fault"], alpha=0.16, linewidth=0, zorder=0)
     for record in h.of_event("phase-started"):
         panel.axvline(record.t, color=_STAND_IN["grid"], linewidth=0.8, zorder=0.5)
     panel.grid(visible=True, axis="x", color=_STAND_IN["grid"], linewidth=0.5)

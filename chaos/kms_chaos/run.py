@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from kms_chaos import alarms, guards
-from kms_chaos.drill import Drill
+from kms_chaos import alarms
+from kms_chaos.drill import Drill, DrillError
+from kms_chaos.faults.plans import Ordered, ordered
+from kms_chaos.faults.toxiproxy import Toxiproxy
 from kms_chaos.halt import Halt
+from kms_core import Core
 from kms_core.clock import Clock
 from kms_watchdog.config import Settings
 from kms_watchdog.drills.folder import DrillFolder, folder
@@ -19,15 +23,48 @@ class Run:
 
     settings: Settings
     drill: Drill
-    target: str
+    targets: tuple[str, ...]
+    """The regions to hurt; the first is the one that the run is named by."""
     run_id: str
     clock: Clock
+    slot: str = ""
+    """The scheduled slot that it fills, such as `failover/2026-12`; empty: somebody asked for it."""
     halt: Halt = field(default_factory=Halt)
+    make_core: Callable[..., Core] = Core
+    """How the drill's own cores are made; another one to see that a drill of a system that is broken is not green."""
+    armed: bool = False
+    """Whether it may hurt more than one region."""
+    reason: str = ""
+    """Why it is started, by whoever starts it."""
+    approval: str = ""
+    """Somebody else's leave: a file, or `latest`; empty: none is given."""
+    reach: Callable[[str], Toxiproxy] = Toxiproxy
+    """How the Toxiproxy at an address is reached; another one for the same reason."""
 
     @property
     def folder(self) -> DrillFolder:
         """Where its files are."""
         return folder(self.settings.state.dir, self.run_id)
+
+    @property
+    def target(self) -> str:
+        """The first of the regions to hurt."""
+        return self.targets[0]
+
+    @property
+    def faults(self) -> tuple[Ordered, ...]:
+        """Every fault in every region that it hits."""
+        return ordered(self.drill.faults, self.targets, self.regions)
+
+    @property
+    def hurt(self) -> tuple[str, ...]:
+        """Every region that a fault hits."""
+        return tuple(region for region in self.regions if region in {fault.region for fault in self.faults})
+
+    @property
+    def purposes(self) -> tuple[str, ...]:
+        """The keys that it uses."""
+        return self.drill.workload.purposes or tuple(self.settings.keys)
 
     @property
     def regions(self) -> tuple[str, ...]:
@@ -37,24 +74,46 @@ class Run:
     @property
     def canaries(self) -> frozenset[tuple[str, str]]:
         """Every canary, by region and purpose."""
-        return frozenset((region, purpose) for region in self.regions for purpose in self.settings.keys)
+        return frozenset((region, purpose) for region in self.regions for purpose in self.purposes)
 
     def alarm_keys(self, rules: tuple[Any, ...]) -> frozenset[tuple[str, str, str]]:
         """Return the alarms of `rules`, for this target."""
-        return alarms.keys_of(rules, self.target, self.regions)
+        return alarms.keys_of(rules, self.targets, self.regions)
 
 
-def plan(settings: Settings, drill: Drill, *, region: str | None, clock: Clock) -> Run:
+def plan(
+    settings: Settings,
+    drill: Drill,
+    *,
+    region: str | None,
+    clock: Clock,
+    run_id: str | None = None,
+    slot: str = "",
+    purposes: tuple[str, ...] = (),
+) -> Run:
     """Return the run of `drill` on `region` (None: the drill's own target), starting now.
 
+    `purposes` are the keys to use instead of the drill's own.
+
+    `run_id` is that of the ledger which has claimed `slot` for it; None: from the time and the drill's name.
+
     Raises:
-        guards.RefusedError: the region is none of the estate's.
-        DrillError: it speaks of an alarm that does not exist, or ends before that alarm can fire.
+        DrillError: the estate has no such region or key, or the drill speaks of an alarm that does not exist, or ends
+            before that alarm can fire.
     """
-    target = drill.target_region(primary=settings.estate.primary_region, override=region)
-    if target not in settings.estate.regions:
-        raise guards.RefusedError(f"{target} is not a region of this estate: {', '.join(settings.estate.regions)}")
-    run_id = f"{clock.now_utc():%Y%m%dT%H%M%SZ}-{drill.name}"
-    timed = drill.for_alarm_period(settings.cloudwatch.period_seconds)
+    if purposes:
+        load = drill.workload.model_copy(update={"purposes": tuple(dict.fromkeys(purposes))})
+        drill = drill.model_copy(update={"workload": load})
+    targets = drill.targets(primary=settings.estate.primary_region, regions=settings.estate.regions, override=region)
+    if unknown := sorted(set(drill.workload.purposes) - set(settings.keys)):
+        raise DrillError(f"{drill.name} uses key {unknown[0]}, which this estate has not: {', '.join(settings.keys)}")
+    run_id = run_id or f"{clock.now_utc():%Y%m%dT%H%M%SZ}-{drill.name}"
+    timed = drill.for_alarm_period(settings.cloudwatch.period_seconds).for_cache(cache_seconds(settings))
     alarms.check_times(timed, settings.cloudwatch.period_seconds)
-    return Run(settings=settings, drill=timed, target=target, run_id=run_id, clock=clock)
+    return Run(settings=settings, drill=timed, targets=targets, run_id=run_id, slot=slot, clock=clock)
+
+
+def cache_seconds(settings: Settings) -> float:
+    """Return how long a data key may serve from the core's cache at the most, use while stale included."""
+    core = settings.core_config()
+    return max(core.data_key_ttl_seconds, core.stale_max_age_seconds if core.stale_if_unavailable else 0.0)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from kms_chaos.faults.plans import Bite
 from kms_watchdog.results import Outcome
 
 AlarmKey = tuple[str, str, str]
@@ -39,6 +40,20 @@ class OperationView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FaultView:
+    """One fault in one region."""
+
+    id: str
+    region: str
+    since: float
+    until: float | None = None
+    """None while it is on."""
+    bite: Bite
+    bitten: int = 0
+    """Attempts that began while it was on, and showed it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class View:
     """The scene at one instant; every time is in the journal's seconds."""
 
@@ -49,18 +64,29 @@ class View:
     """By region and purpose."""
     breakers: Mapping[str, str]
     alarms: Mapping[AlarmKey, str]
-    fault_region: str
-    """Empty while there is no fault."""
-    fault_since: float | None
-    faults: tuple[tuple[float, float | None], ...]
-    """From when to when there was one; the end is None while it lasts."""
+    faults: tuple[FaultView, ...]
+    """All that there were, those that are on included."""
     operations: int
     failed: int
     failed_over: int
-    target_failures_since_fault: int
-    """Attempts at the faulted region that failed since the fault was put on."""
     recent: tuple[OperationView, ...]
     verdict: str
+
+    @property
+    def fault_regions(self) -> tuple[str, ...]:
+        """The regions that a fault hits now."""
+        return tuple(dict.fromkeys(fault.region for fault in self.faults if fault.until is None))
+
+    @property
+    def fault_since(self) -> float | None:
+        """Since when there has been one; None while there is none."""
+        return min((fault.since for fault in self.faults if fault.until is None), default=None)
+
+    @property
+    def every_fault_bit(self) -> bool:
+        """Whether an attempt has shown each fault that is on; there is one at least."""
+        on = [fault for fault in self.faults if fault.until is None]
+        return bool(on) and all(fault.bitten for fault in on)
 
 
 @dataclass(slots=True)
@@ -70,13 +96,10 @@ class _State:
     canaries: dict[tuple[str, str], CanaryView] = field(default_factory=dict)
     breakers: dict[str, str] = field(default_factory=dict)
     alarms: dict[AlarmKey, str] = field(default_factory=dict)
-    fault_region: str = ""
-    fault_since: float | None = None
-    faults: list[tuple[float, float | None]] = field(default_factory=list)
+    faults: dict[str, FaultView] = field(default_factory=dict)
     operations: int = 0
     failed: int = 0
     failed_over: int = 0
-    target_failures: int = 0
     recent: deque[OperationView] = field(default_factory=lambda: deque(maxlen=_RECENT_OPERATIONS))
     verdict: str = ""
 
@@ -106,13 +129,10 @@ class Scene:
                 canaries=dict(s.canaries),
                 breakers=dict(s.breakers),
                 alarms=dict(s.alarms),
-                fault_region=s.fault_region,
-                fault_since=s.fault_since,
-                faults=tuple(s.faults),
+                faults=tuple(s.faults.values()),
                 operations=s.operations,
                 failed=s.failed,
                 failed_over=s.failed_over,
-                target_failures_since_fault=s.target_failures,
                 recent=tuple(s.recent),
                 verdict=s.verdict,
             )
@@ -141,9 +161,11 @@ def _operation(s: _State, t: float, fields: Mapping[str, Any]) -> None:
 
 
 def _attempt(s: _State, t: float, fields: Mapping[str, Any]) -> None:
-    in_fault = s.fault_since is not None and fields["region"] == s.fault_region
-    if in_fault and fields["error_code"] and t - fields["seconds"] >= (s.fault_since or 0.0):
-        s.target_failures += 1
+    seconds = fields["seconds"]
+    for fault in tuple(s.faults.values()):
+        hit = fault.until is None and fault.region == fields["region"] and t - seconds >= fault.since
+        if hit and fault.bite.shown_by(error_code=fields["error_code"], seconds=seconds, operation=fields["operation"]):
+            s.faults[fault.id] = replace(fault, bitten=fault.bitten + 1)
 
 
 def _failed_over(s: _State, _t: float, _fields: Mapping[str, Any]) -> None:
@@ -159,13 +181,13 @@ def _alarm(s: _State, _t: float, fields: Mapping[str, Any]) -> None:
 
 
 def _injected(s: _State, t: float, fields: Mapping[str, Any]) -> None:
-    s.fault_region, s.fault_since, s.target_failures = fields["region"], t, 0
-    s.faults.append((t, None))
+    number, sign = fields["fault_id"], Bite.of_json(fields["bite"])
+    shown = int(sign.quiet)  # that nobody asks is shown by nothing: the judge counts who did
+    s.faults[number] = FaultView(id=number, region=fields["region"], since=t, bite=sign, bitten=shown)
 
 
-def _removed(s: _State, t: float, _fields: Mapping[str, Any]) -> None:
-    s.fault_region, s.fault_since = "", None
-    s.faults = [(began, t if ended is None else ended) for began, ended in s.faults]
+def _removed(s: _State, t: float, fields: Mapping[str, Any]) -> None:
+    s.faults[fields["fault_id"]] = replace(s.faults[fields["fault_id"]], until=t)
 
 
 def _verdict(s: _State, _t: float, fields: Mapping[str, Any]) -> None:

@@ -119,8 +119,9 @@ def changes(before: View | None, view: View) -> list[str]:
     lines = []
     if before is None or before.phase != view.phase:
         lines.append(f"phase {view.phase}")
-    if before is None or before.fault_region != view.fault_region:
-        lines += [f"fault on: {view.fault_region}"] if view.fault_region else ["fault off"] if before else []
+    if before is None or before.fault_regions != view.fault_regions:
+        hurt = ", ".join(view.fault_regions)
+        lines += [f"fault on: {hurt}"] if hurt else ["fault off"] if before else []
     for region, state in view.breakers.items():
         if before is not None and before.breakers.get(region) != state:
             lines.append(f"breaker {region}: {state}")
@@ -157,7 +158,7 @@ def _ms(seconds: float | None) -> str:
 def picture(run: Run, view: View) -> RenderableType:
     """Return the scene as a picture."""
     title = f"{run.drill.name} on {run.target}   {view.at:5.1f} s"
-    tone = "red" if view.fault_region else "cyan"
+    tone = "red" if view.fault_regions else "cyan"
     return Panel(
         Group(_phases(view), Text(), _load(view), _strip(view), Text(), _regions(run, view), Text(), _alarms(view)),
         title=title,
@@ -174,8 +175,8 @@ def _phases(view: View) -> Text:
         line.append(f" {phase} ", style=style)
         line.append(" ")
     line.append(f"{view.at - view.phase_since:5.1f} s")
-    if view.fault_region and view.fault_since is not None:
-        line.append(f"   FAULT ON {view.fault_region} {view.at - view.fault_since:.0f} s", style="bold red")
+    if view.fault_since is not None:
+        line.append(f"   FAULT ON {', '.join(view.fault_regions)} {view.at - view.fault_since:.0f} s", style="bold red")
     return line
 
 
@@ -198,7 +199,7 @@ def _strip(view: View) -> Text:
 
 
 def _in_fault(view: View, second: int) -> bool:
-    return any(began <= second + 1 and (ended is None or second < ended) for began, ended in view.faults)
+    return any(f.since <= second + 1 and (f.until is None or second < f.until) for f in view.faults)
 
 
 def _bar(inside: list[OperationView]) -> str:
@@ -224,7 +225,7 @@ def _regions(run: Run, view: View) -> Table:
     for region in run.regions:
         state = view.breakers.get(region, "closed")
         cells = [_canary(view.canaries.get((region, purpose))) for purpose in run.settings.keys]
-        name = Text(region, style="bold red" if region == view.fault_region else "bold")
+        name = Text(region, style="bold red" if region in view.fault_regions else "bold")
         table.add_row(name, Text(state.replace("_", " "), style=_BREAKER_STYLES[state]), *cells)
     return table
 

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from kms_chaos.drill import Drill, find
-from kms_chaos.undo_record import proxy_name, toxic_names
+from kms_chaos.faults.plans import bite, ordered
+from kms_chaos.undo_record import proxy_name
 from kms_watchdog.drills.journal import GENESIS, Journal, line, parse_all
 from kms_watchdog.results import CanaryResult, Mode, Outcome, Reason
 
@@ -102,16 +103,15 @@ def _phases(story: Story) -> Story:
 
 def _fault(story: Story) -> Story:
     name = proxy_name(RUN_ID, TARGET)
-    toxics = [
-        {"name": toxic, "type": "timeout", "stream": stream, "attributes": {"timeout": 0}, "toxicity": 1}
-        for toxic, stream in zip(toxic_names("blackhole"), ("upstream", "downstream"), strict=True)
-    ]
+    order = ordered(drill().faults, (TARGET,), REGIONS)[0]
+    toxics = [toxic.to_json() for toxic in order.toxics]
+    which = {"fault_id": order.id, "fault": order.kind, "region": TARGET, "proxy": name}
     proxies = [{"name": proxy_name(RUN_ID, region)} for region in REGIONS]
     undo = {"expires_at_utc": (STARTED + timedelta(seconds=150)).isoformat(), "proxies": proxies}
     return (
         story.add(0.3, "undo-recorded", undo=undo)
-        .add(FAULT_ON, "fault-injected", fault="blackhole", region=TARGET, proxy=name, toxics=toxics, enabled=True)
-        .add(FAULT_OFF, "fault-removed", region=TARGET, proxy=name, by="drill", enabled=True, toxics_left=[])
+        .add(FAULT_ON, "fault-injected", **which, toxics=toxics, enabled=True, bite=bite(order.plan).to_json())
+        .add(FAULT_OFF, "fault-removed", **which, by="drill", enabled=True, toxics_left=[])
         .add(END, "restore-verified", proxies_left=[], by="drill", finding="read back from the server")
     )
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from kms_chaos import durable
 from kms_chaos.drill import Drill
+from kms_chaos.faults.plans import Ordered
 from kms_watchdog.drills.folder import DrillFolder
 from kms_watchdog.drills.undo import ProxyUndo, UndoRecord
 
 MARGIN_SECONDS = 30.0
 """What a drill may take beyond the longest its file allows, before whoever finds it ends it."""
-
-_TOXIC_STREAMS = ("upstream", "downstream")
 
 
 def proxy_name(run_id: str, region: str) -> str:
@@ -24,19 +23,23 @@ def proxy_name(run_id: str, region: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", "-", f"kmswd.{run_id}.{region}")
 
 
-def toxic_names(kind: str) -> tuple[str, ...]:
-    """Return the names of the toxics that a fault of `kind` adds to a proxy."""
-    return tuple(f"kmswd_{kind}_{stream}" for stream in _TOXIC_STREAMS)
-
-
 def plan(
-    *, run_id: str, drill: Drill, target: str, upstreams: Mapping[str, str], toxiproxy_url: str, now_utc: datetime
+    *,
+    run_id: str,
+    drill: Drill,
+    faults: Iterable[Ordered],
+    upstreams: Mapping[str, str],
+    toxiproxy_url: str,
+    now_utc: datetime,
 ) -> UndoRecord:
     """Return what the drill may change, and until when at the latest.
 
     `upstreams` maps each region to `host:port`. The deadline is the longest the drill may hold its fault, after the
     longest baseline, and a margin.
     """
+    toxics: dict[str, list[str]] = {}
+    for fault in faults:
+        toxics.setdefault(fault.region, []).extend(toxic.name for toxic in fault.toxics)
     proxies = tuple(
         ProxyUndo(
             name=proxy_name(run_id, region),
@@ -44,7 +47,7 @@ def plan(
             listen="127.0.0.1:0",
             upstream=upstream,
             made_by_drill=True,
-            toxics=toxic_names(drill.fault.kind) if region == target else (),
+            toxics=tuple(toxics.get(region, ())),
         )
         for region, upstream in upstreams.items()
     )

@@ -80,3 +80,15 @@ class Witness:
 
     def _asked(self) -> Asked | None:
         return getattr(self._here, "asked", None)
+
+
+class AttemptsAlone:
+    """An `Observer` for a second core, whose breakers are not those that the drill is about."""
+
+    def __init__(self, witness: Witness) -> None:
+        self._witness = witness
+
+    def on_event(self, event: Event) -> None:
+        """Take note of `event`, if it is an attempt."""
+        if isinstance(event, Attempt):
+            self._witness.on_event(event)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count, cycle
 
-from kms_chaos.drill import Load
+from kms_chaos.drill_parts import Load
 from kms_chaos.ledger import Ledger, Sealed
 from kms_chaos.tape import Tape
 from kms_chaos.witness import Asked, Witness

@@ -10,7 +10,7 @@ from __future__ import annotations
 import collections
 import random
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -99,6 +99,7 @@ class DataKeyCache(Generic[K, V]):
         self._lock = threading.Lock()
         self._entries: collections.OrderedDict[K, _Entry[V]] = collections.OrderedDict()
         self._closed = False
+        self._evicted = {"expired": 0, "used_up": 0, "full": 0}
         self._flights: SingleFlight[K] = SingleFlight(clock)
 
     def reserve(self, key: K, size: int = 0) -> V | None:
@@ -254,6 +255,11 @@ class DataKeyCache(Generic[K, V]):
     def __len__(self) -> int:
         return len(self._entries)
 
+    def evicted(self) -> Mapping[str, int]:
+        """Return how many entries were let go of: for their time, for their uses or bytes, for want of room."""
+        with self._lock:
+            return dict(self._evicted)
+
     def close(self) -> None:
         """Forget everything, and keep nothing any more."""
         with self._lock:
@@ -276,6 +282,8 @@ class DataKeyCache(Generic[K, V]):
             before = self._entries.get(key)
             if before is not None and not before.uses:
                 entry.successor = before  # an offer came first
+            elif before is not None:
+                self._count_out(before, self._clock.monotonic())
             self._entries[key] = entry
             self._entries.move_to_end(key)
             self._trim()
@@ -283,6 +291,10 @@ class DataKeyCache(Generic[K, V]):
     def _trim(self) -> None:
         while len(self._entries) > self._limits.entries:
             self._entries.popitem(last=False)
+            self._evicted["full"] += 1
+
+    def _count_out(self, entry: _Entry[V], now: float) -> None:
+        self._evicted["expired" if now >= entry.expires_at else "used_up"] += 1
 
     def _usable(self, key: K, size: int, now: float) -> _Entry[V] | None:
         """Return the entry to use, its successor when its own limits are reached; forget what is of no more use."""
@@ -290,10 +302,12 @@ class DataKeyCache(Generic[K, V]):
         if entry is None or (now < entry.expires_at and self._has_room(entry, size)):
             return entry
         if (after := entry.successor) is not None:
+            self._count_out(entry, now)
             self._entries[key] = entry = after
             if now < after.expires_at:
                 return after
         if entry.revoked or now >= entry.made_at + self._limits.stale_seconds:
+            self._count_out(entry, now)
             del self._entries[key]
         return None
 

@@ -75,6 +75,7 @@ class DataKeys:
         *,
         key_bytes: int,
         region: str | None = None,
+        refusal_wanted: bool = False,
     ) -> bytes:
         """Return the data key that `key` wrapped under exactly `context`; from `region` alone when given.
 
@@ -83,7 +84,7 @@ class DataKeys:
             KmsUnavailableError, KmsDeniedError: no region could say.
         """
         ask = functools.partial(_decrypt, wrapped=wrapped.ciphertext, key=key, context=context, key_bytes=key_bytes)
-        request = Request(operation=DECRYPT, purpose=key.purpose, ask=ask)
+        request = Request(operation=DECRYPT, purpose=key.purpose, ask=ask, refusal_wanted=refusal_wanted)
         return KeyMaterial(self._call(request, key, deadline, region).plaintext)
 
     def _call(self, request: Request[A], key: PurposeKey, deadline: Deadline, region: str | None) -> A:

@@ -126,8 +126,18 @@ class Envelope:
             raise MessageError(step=Step.KEY)
         return self._first_opened(candidates, key, header, deadline, region)
 
-    def unwrap(self, wrapped: EncryptedDataKey, context: Mapping[str, str], *, purpose: str, region: str) -> None:
+    def unwrap(
+        self,
+        wrapped: EncryptedDataKey,
+        context: Mapping[str, str],
+        *,
+        purpose: str,
+        region: str,
+        key_of: str | None = None,
+    ) -> None:
         """Ask KMS in `region` to unwrap `wrapped` under exactly `context`, and forget the answer.
+
+        The key that KMS is asked for is that of `purpose`; that of the purpose `key_of`, when given.
 
         Raises:
             ContextError: `context` cannot be written.
@@ -141,8 +151,12 @@ class Envelope:
         key = self._keyring.get(purpose, deadline, region=region)
         if not key.wraps(wrapped):
             raise MessageError(step=Step.KEY)
+        if key_of is not None:
+            key = self._keyring.get(key_of, deadline, region=region)
         key_bytes = suites.WRITTEN.key_bytes
-        self._data_keys.unwrap(wrapped, key, dict(context), deadline, key_bytes=key_bytes, region=region)
+        self._data_keys.unwrap(
+            wrapped, key, dict(context), deadline, key_bytes=key_bytes, region=region, refusal_wanted=True
+        )
 
     def warm(self, *, purpose: str, context: Mapping[str, str]) -> None:
         """Have a data key for `purpose` and `context` in the cache; counts as one use of it.

@@ -124,7 +124,7 @@ class Failover:
                     break
                 self._tell(step.region, failed, plan, request)
                 try:
-                    won = self._attempt(request, step.region, step.admission, deadline, plan, alone=bool(failed))
+                    won = self._attempt(request, step.region, step.admission, deadline, plan, again=bool(failed))
                 except AttemptFailedError as e:
                     cause = e
                     self._note((*e.before, e), plan, request, failures, failed, counted)
@@ -236,15 +236,15 @@ class Failover:
         return error.error
 
     def _attempt(
-        self, request: Request[A], region: str, admission: Admission, deadline: Deadline, plan: Plan, *, alone: bool
+        self, request: Request[A], region: str, admission: Admission, deadline: Deadline, plan: Plan, *, again: bool
     ) -> Won[A]:
-        """Make one attempt; with a hedge beside it, when those are on, unless it shall be `alone`.
+        """Make one attempt; with a hedge beside it, when those are on, unless one has failed before (`again`).
 
         A strict key is never hedged: what one region says of its state is final, also when another is faster.
         """
         seconds = min(self._settings.attempt_seconds, deadline.left())
-        flight = self._regions.begin(request, region, admission, pinned=plan.pinned)
-        if self._hedging is None or plan.pinned or plan.strict or alone or plan.max_attempts == 1:
+        flight = self._regions.begin(request, region, admission, pinned=plan.pinned, retry=again)
+        if self._hedging is None or plan.pinned or plan.strict or again or plan.max_attempts == 1:
             return Won(flight.finish(seconds), region)
         self._hedging.called()
         others = [other for other in plan.order if other != region]

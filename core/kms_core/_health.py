@@ -45,6 +45,10 @@ class CoreHealth:
     """Requests to other regions than the one where the process runs."""
     stale_uses: Mapping[str, int] = field(default_factory=dict)
     """Purpose to how often a data key was used beyond its time, since no region was available."""
+    cached_keys: int = 0
+    """Data keys in the cache."""
+    evicted_keys: Mapping[str, int] = field(default_factory=dict)
+    """How many it has let go of: `expired`, `used_up` (uses or bytes), `full` (others needed the room)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +62,14 @@ class Sight:
     budgets: Budgets
     order: Order
 
-    def health(self, keys: Mapping[str, str | None], stale_uses: Mapping[str, int]) -> CoreHealth:
+    def health(
+        self,
+        keys: Mapping[str, str | None],
+        stale_uses: Mapping[str, int],
+        *,
+        cached_keys: int = 0,
+        evicted_keys: Mapping[str, int] | None = None,
+    ) -> CoreHealth:
         """Return all that is known now."""
         seen, requests = self.breakers.view(), self.regions.requests()
         smoothed, tokens = self.timings.smoothed(), self.budgets.retries_left()
@@ -80,4 +91,6 @@ class Sight:
             keys=MappingProxyType(dict(keys)),
             cross_region_requests=sum(count for region, count in requests.items() if region != self.home),
             stale_uses=MappingProxyType(dict(stale_uses)),
+            cached_keys=cached_keys,
+            evicted_keys=MappingProxyType(dict(evicted_keys or {})),
         )

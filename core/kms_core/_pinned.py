@@ -29,17 +29,22 @@ class PinnedCore:
         self._refuse_if_closed()
         return self._envelope.open(owned(message), purpose=purpose, context=context, region=self.region)
 
-    def unwrap(self, wrapped: EncryptedDataKey, context: Mapping[str, str], *, purpose: str) -> None:
+    def unwrap(
+        self, wrapped: EncryptedDataKey, context: Mapping[str, str], *, purpose: str, key_of: str | None = None
+    ) -> None:
         """Ask KMS in this region to unwrap `wrapped` under exactly `context`, which nobody compares before.
 
-        Returns nothing, never the key: what counts is whether KMS itself refuses.
+        Returns nothing, never the key: what counts is whether KMS itself refuses. With `key_of`, KMS is asked to do
+        it with the key of that purpose, though `purpose`'s wrapped it.
 
         Raises:
             MessageError: another purpose's key wrapped it (`error_code` is empty), or KMS refused (it is KMS's).
-            KmsUnavailableError, KmsDeniedError: the region could not say.
+            ConfigurationError: no such purpose is configured.
+            KmsUnavailableError, KmsDeniedError: the region could not say, or its answer is not to be believed
+                (`WrongAnswer`: it did open something).
         """
         self._refuse_if_closed()
-        self._envelope.unwrap(wrapped, context, purpose=purpose, region=self.region)
+        self._envelope.unwrap(wrapped, context, purpose=purpose, region=self.region, key_of=key_of)
 
 
 def owned(value: bytes | bytearray | memoryview) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -46,6 +46,8 @@ class Request(Generic[A]):
     """Makes the one request and checks the answer; raises `KmsFailure` only."""
     surplus: Callable[[A], None] | None = None
     """Takes an answer that came too late to be the call's own; None: it is dropped."""
+    refusal_wanted: bool = False
+    """Whether who asks wants KMS to refuse; only the observer is told."""
 
 
 class AttemptFailedError(Exception):
@@ -88,8 +90,11 @@ class Regions:
         self._joined: set[str] = set()
         self._lock = threading.Lock()
         self._requests = dict.fromkeys(kms, 0)
+        self._thread = threading.local()
 
-    def begin(self, request: Request[A], region: str, admission: Admission, *, pinned: bool = False) -> Flight[A]:
+    def begin(
+        self, request: Request[A], region: str, admission: Admission, *, pinned: bool = False, retry: bool = False
+    ) -> Flight[A]:
         """Start one attempt; it ends with the `finish` of what is returned, which must be called.
 
         Raises:
@@ -98,12 +103,16 @@ class Regions:
         started_at = self._clock.monotonic()
         with self._lock:
             self._requests[region] += 1
+        if (begun := getattr(self._thread, "begun", None)) is not None:
+            begun.append(request.operation)
         try:
             pending = self._lanes[region].submit(functools.partial(request.ask, self._kms[region]))
         except BaseException:
             self._breakers.report(region, admission, Outcome.UNKNOWN)  # gives a probe's permit back
             raise
-        note = _Note(request.operation, request.purpose, region, admission, started_at, pinned)
+        note = _Note(
+            request.operation, request.purpose, region, admission, started_at, pinned, request.refusal_wanted, retry
+        )
         return Flight(self, pending, note, request.surplus)
 
     def joined(self, region: str) -> bool:
@@ -114,6 +123,18 @@ class Regions:
         """Return how many requests this process has sent to each region."""
         with self._lock:
             return dict(self._requests)
+
+    @contextlib.contextmanager
+    def requests_made(self) -> Iterator[list[str]]:
+        """Give a list that gets the operation of each request which the present thread begins meanwhile."""
+        before, begun = getattr(self._thread, "begun", None), list[str]()
+        self._thread.begun = begun
+        try:
+            yield begun
+        finally:
+            self._thread.begun = before
+            if before is not None:
+                before += begun
 
     def close(self) -> None:
         """Refuse all that has not begun, end the threads, then the connections."""
@@ -187,6 +208,8 @@ class Regions:
                     request_id=request_id,
                     pinned=note.pinned,
                     cross_region=note.region != self._home,
+                    refusal_wanted=note.refusal_wanted,
+                    retry=note.retry,
                 )
             )
 
@@ -201,6 +224,8 @@ class _Note:
     admission: Admission
     started_at: float
     pinned: bool
+    refusal_wanted: bool
+    retry: bool
 
 
 class Flight(Generic[A]):

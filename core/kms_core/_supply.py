@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -107,6 +108,17 @@ class Supply:
         """Return purpose to how often an expired key was used."""
         with self._lock:
             return dict(self._stale_uses)
+
+    def cached(self) -> int:
+        """Return how many data keys are kept."""
+        return sum(len(cache) for cache in self._caches)
+
+    def evicted(self) -> Mapping[str, int]:
+        """Return how many were let go of, by reason (`DataKeyCache.evicted`)."""
+        total = Counter[str]()
+        for cache in self._caches:
+            total.update(cache.evicted())
+        return total
 
     def close(self) -> None:
         """End the threads that refresh."""

@@ -203,6 +203,8 @@ class AsyncPinnedCore:
         """Do as `PinnedCore.decrypt`."""
         return await self._threads.run(self._pinned.decrypt, message, purpose=purpose, context=context)
 
-    async def unwrap(self, wrapped: EncryptedDataKey, context: Mapping[str, str], *, purpose: str) -> None:
+    async def unwrap(
+        self, wrapped: EncryptedDataKey, context: Mapping[str, str], *, purpose: str, key_of: str | None = None
+    ) -> None:
         """Do as `PinnedCore.unwrap`."""
-        await self._threads.run(self._pinned.unwrap, wrapped, context, purpose=purpose)
+        await self._threads.run(self._pinned.unwrap, wrapped, context, purpose=purpose, key_of=key_of)

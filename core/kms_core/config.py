@@ -52,6 +52,8 @@ GUIDE_NAMES: Mapping[str, tuple[str, float]] = MappingProxyType(
 )
 """The setup guide's names of settings, which a TOML file may use too: to the field, and to what the number is
 multiplied by (`dataKeyTTL` is in milliseconds)."""
+SETTINGS = _settings.SETTINGS
+"""Every setting that the environment can give, in the one table: its variable, its field, and how its text is read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

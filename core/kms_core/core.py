@@ -7,6 +7,7 @@ import random
 import threading
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 from kms_core import _sts
@@ -187,6 +188,14 @@ class Core(Bulk, Lifecycle, OperatorFacade):
             raise ConfigurationError(f"region {region!r} is not configured; {', '.join(self._config.regions)} are")
         return PinnedCore(self._envelope, region, self._refuse_if_closed)
 
+    def requests_made(self) -> AbstractContextManager[list[str]]:
+        """Give a list that gets the KMS operation of each request that calls from this thread make meanwhile.
+
+        For who must show that none was made, or how many, whatever other threads do at the same time. What is fetched
+        in the background, and what another thread asks for while this one waits for it, is not in the list.
+        """
+        return self._regions.requests_made()
+
     def health(self) -> CoreHealth:
         """Return what this process knows of its regions and keys; asks nobody.
 
@@ -194,7 +203,12 @@ class Core(Bulk, Lifecycle, OperatorFacade):
             ForkedError: this is a child process.
         """
         self._refuse_if_forked()
-        return self._sight.health(self._keyring.ids(), self._supply.stale_uses())
+        return self._sight.health(
+            self._keyring.ids(),
+            self._supply.stale_uses(),
+            cached_keys=self._supply.cached(),
+            evicted_keys=self._supply.evicted(),
+        )
 
 
 def _let_go(closing: threading.Event, regions: Regions, background: Lane) -> None:

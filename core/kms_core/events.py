@@ -28,6 +28,10 @@ class Attempt:
     """Whether `Core.pinned` asked, so neither cache nor failover had a part in it."""
     cross_region: bool = False
     """Whether it went out to another region than the one where the process runs."""
+    refusal_wanted: bool = False
+    """Whether `PinnedCore.unwrap` asked, whose callers want KMS to refuse: such an error is no trouble."""
+    retry: bool = False
+    """Whether it followed a failed one of the same call, in the same region or another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

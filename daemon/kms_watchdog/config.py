@@ -5,33 +5,58 @@ Unknown keys are refused with the nearest known name; every refusal is one line 
 
 from __future__ import annotations
 
-import difflib
 import hashlib
+import os
 import re
-import tomllib
-import typing
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import time, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from kms_core import CoreConfig, KeyConfig
 from kms_core.config import GUIDE_NAMES, MAX_FRAME_LENGTH, asks_account
+from kms_watchdog.configuring import environment
+from kms_watchdog.configuring.document import Document, choose, estate_names, expand, leaves, read
+from kms_watchdog.configuring.drill_safety import (
+    DrillWindow,
+    LeaseTable,
+    StandingApproval,
+    blocked_days,
+    checked_accounts,
+    checked_endpoints,
+)
+from kms_watchdog.configuring.environment import ESTATE_VARIABLE
+from kms_watchdog.configuring.evidence import Evidence
+from kms_watchdog.configuring.published import published
+from kms_watchdog.configuring.refusal import ConfigError, nearest
+from kms_watchdog.configuring.shape import Shape
+from kms_watchdog.drills.slots import DAYS, Every, Plan
+from kms_watchdog.drills.windows import Calendar
+from kms_watchdog.results import Kind
+
+__all__ = ["ConfigError", "Settings", "fingerprint", "json_schema", "load", "load_document"]
 
 REGION_NAME = r"^[a-z]{2}(-[a-z]+)+-\d$"
 Region = Annotated[str, Field(pattern=REGION_NAME)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
+KindName = Annotated[Kind, Field(strict=False)]
 Names = Annotated[tuple[Region, ...], Field(strict=False)]
 RoleName = Annotated[str, Field(pattern=r"^[A-Za-z0-9+=,.@_-]{1,64}$")]
 RoleNames = Annotated[tuple[RoleName, ...], Field(strict=False)]
 FilePath = Annotated[Path, Field(strict=False)]
+SlotName = Annotated[str, Field(pattern=r"^[a-z0-9-]{1,40}$")]
 HttpsUrl = Annotated[str, Field(pattern=r"^https://[^/\s]+$")]
 
 EXPECTED = {
     REGION_NAME: "an AWS region, such as us-east-1",
     r"^[A-Za-z0-9+=,.@_-]{1,64}$": "a role's name (not its ARN)",
     r"^https://[^/\s]+$": "https://HOST, with :PORT where needed and no path",
+    r"^([01]\d|2[0-3]):[0-5]\d$": "HH:MM in UTC, such as 03:00",
     r"^[a-z0-9-]{1,40}$": "1 to 40 of a-z, 0-9 and -",
     r"^\d{12}$": "12 digits, in quotes",
     r"^alias/[A-Za-z0-9/_-]{1,250}$": "alias/NAME, of letters, digits and /_-",
@@ -40,6 +65,9 @@ EXPECTED = {
     r"^[A-Za-z0-9_./#:-]{1,240}$": "1 to 240 of letters, digits and _./#:-",
     r"^[A-Za-z0-9-]{1,100}$": "1 to 100 of letters, digits and -",
     r"^http://[^/\s]+:\d{1,5}$": "http://HOST:PORT",
+    r"^https?://[^\s@]+$": "http:// or https:// and an address, without credentials (they go into headers)",
+    r"^https?://[^\s]+/$": "http:// or https:// and an address that ends with /",
+    r"^/[A-Za-z0-9_./-]{1,900}$": "a parameter's name, such as /parker-flight/kms/overrides",
 }
 """What each pattern here asks for, in words; a test sees that none is forgotten."""
 
@@ -47,8 +75,8 @@ CANARY_CONTEXT = {"canary": "true"}
 """The pair every canary and drill sends and every policy confines the watchdog to (DESIGN §6): spelt here alone."""
 
 
-class ConfigError(ValueError):
-    """The configuration cannot be used; the message is one line naming file, key and what is expected."""
+TOKEN = r"[!-~]{16,256}"  # noqa: S105 - what one looks like
+TOKEN_IS = "16 to 256 visible ASCII characters, such as `openssl rand -hex 32` prints"  # noqa: S105 - as above
 
 
 class _Section(BaseModel):
@@ -83,6 +111,11 @@ class Estate(_Section):
     def _is_there(cls, value: Path | None) -> Path | None:
         if value is not None and not value.is_file():
             raise ValueError(f"an existing file with PEM certificates; {value} is not there")
+        try:
+            if value is not None:
+                ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(value)
+        except OSError as e:  # as are the errors of SSL
+            raise ValueError(f"a file with PEM certificates; {value} cannot be read as one") from e
         return value
 
 
@@ -103,6 +136,10 @@ class Endpoint(_Section):
     cloudwatch: HttpsUrl | None = None
     sns: HttpsUrl | None = None
     sts: HttpsUrl | None = None
+    ssm: HttpsUrl | None = None
+    iam: HttpsUrl | None = None  # of the home region: IAM is global
+    s3: HttpsUrl | None = None  # of the region of [drills.evidence]
+    dynamodb: HttpsUrl | None = None  # of the region of [drills.lease]
 
 
 class Core(_Section):
@@ -147,17 +184,98 @@ class Core(_Section):
     verify_account: bool | None = None  # None: as in the application (`kms_core.config.asks_account`)
 
 
+class Look(_Section):
+    """One kind of canary: how often it looks and how long a look may take."""
+
+    interval_seconds: Seconds | None = None  # None: that of [canaries]
+    deadline_seconds: Seconds | None = None  # likewise
+
+
+class ColdConnectionLook(Look):
+    """As `Look`; and when a certificate's renewal is overdue."""
+
+    # AWS renews its public certificates 60 days before their end, or 45 where they live half a year (ACM User Guide,
+    # "Managed certificate renewal"): with two weeks left something is wrong, and there is time to mend it.
+    certificate_days: float = Field(default=14.0, ge=0, le=365)
+
+
+class ClockOffsetLook(Look):
+    """As `Look`; and how wrong this machine's clock may be."""
+
+    # SigV4 refuses a request whose time is 5 minutes off (IAM User Guide, "Elements of an AWS API request signature").
+    # A tenth of that is no network's doing, and leaves weeks at the drift of a clock that is merely not corrected.
+    max_seconds: float = Field(default=30.0, ge=1, lt=300)
+
+
+class AlarmPathLook(Look):
+    """As `Look`; and what the alarms should be."""
+
+    definitions: FilePath | None = None  # folder of REGION.json (`kms-alarms render --into`); None: not compared
+
+
+class HeadroomLook(Look):
+    """As `Look`; and how much of KMS the canaries may take up."""
+
+    window_seconds: Seconds = 300.0
+    # The lowest of the shared request quotas for symmetric keys that AWS has published; large regions have more. Not
+    # verified, and yours may differ: Service Quotas, "Cryptographic operations (symmetric) request rate" (aws.md §3).
+    quota_requests_per_second: float = Field(default=5500.0, gt=0)
+    max_quota_share: float = Field(default=0.05, gt=0, le=1)
+    usd_per_10000_requests: float = Field(default=0.03, ge=0)  # list price, not verified: aws.amazon.com/kms/pricing
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """One kind's interval and deadline, in seconds; the deadline is shorter."""
+
+    interval_seconds: float
+    deadline_seconds: float
+
+
 class Canaries(_Section):
-    """How often each canary looks, and how long it may take."""
+    """How often each canary looks, and how long it may take; a table of its own for a kind that differs."""
 
     interval_seconds: Seconds = 30.0
     deadline_seconds: Seconds = 10.0
+    kinds: Annotated[tuple[KindName, ...], Field(strict=False, min_length=1)] = tuple(Kind)
+    round_trip: Look = Look()
+    cross_region: Look = Look()
+    failover_path: Look = Look()
+    golden: Look = Look()
+    must_fail_core: Look = Look()
+    must_fail_kms: Look = Look()
+    application_access: Look = Look()
+    cold_connection: ColdConnectionLook = ColdConnectionLook()
+    clock_offset: ClockOffsetLook = ClockOffsetLook()
+    alarm_path: AlarmPathLook = AlarmPathLook()
+    key_state: Look = Look()
+    replica_drift: Look = Look()
+    headroom: HeadroomLook = HeadroomLook()
 
     @model_validator(mode="after")
-    def _deadline_within_interval(self) -> Self:
+    def _deadlines_within_intervals(self) -> Self:
         if self.deadline_seconds >= self.interval_seconds:
             raise ValueError("deadline_seconds must be below interval_seconds")
+        for kind in self.kinds:
+            timing = self.timing(kind)
+            if timing.deadline_seconds >= timing.interval_seconds:
+                raise ValueError(
+                    f"{kind}.deadline_seconds ({timing.deadline_seconds:g}) must be below its interval_seconds "
+                    f"({timing.interval_seconds:g})"
+                )
+        if len(set(self.kinds)) != len(self.kinds):
+            raise ValueError("kinds must not repeat")
+        if Kind.ROUND_TRIP not in self.kinds:
+            raise ValueError("kinds must name round_trip, which alone says whether a key can be used")
         return self
+
+    def timing(self, kind: str) -> Timing:
+        """Return how often canaries of `kind` look, and how long they may take."""
+        look: Look = getattr(self, kind)
+        return Timing(
+            interval_seconds=look.interval_seconds or self.interval_seconds,
+            deadline_seconds=look.deadline_seconds or self.deadline_seconds,
+        )
 
 
 class State(_Section):
@@ -170,6 +288,22 @@ class Http(_Section):
     """The one listener: status page, health, metrics."""
 
     listen: str = Field(default="127.0.0.1:9464", pattern=r"^(\[[0-9a-fA-F:.]+\]|[^:\s]+):\d{1,5}$")
+    token: SecretStr | None = None  # who shows it sees errors in detail and may run canaries; None: nobody does
+    token_file: FilePath | None = None  # the same, from a file that is read again each time it is needed
+    runbooks_url: str | None = Field(default=None, pattern=r"^https?://[^\s]+/$")  # where the page's runbooks are
+
+    @field_validator("token")
+    @classmethod
+    def _is_no_guess(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.fullmatch(TOKEN, value.get_secret_value()):
+            raise ValueError(TOKEN_IS)
+        return value
+
+    @model_validator(mode="after")
+    def _one_token(self) -> Self:
+        if self.token is not None and self.token_file is not None:
+            raise ValueError("token or token_file, not both")
+        return self
 
     @property
     def address(self) -> tuple[str, int]:
@@ -178,10 +312,42 @@ class Http(_Section):
         return host.strip("[]"), int(port)
 
 
+class HealthPing(_Section):
+    """The dead man's switch outside: it rings when the pings stop."""
+
+    deadman_url: SecretStr | None = None  # None: no ping
+    deadman_method: Literal["GET", "POST"] = "GET"
+    deadman_timeout_seconds: Seconds = 5.0
+
+    @field_validator("deadman_url")
+    @classmethod
+    def _is_an_address(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.fullmatch(r"https?://[!-~]+", value.get_secret_value()):
+            raise ValueError("http:// or https:// and an address")
+        return value
+
+
 class Prometheus(_Section):
-    """Whether `/metrics` is served."""
+    """Whether `/metrics` is served, and where commands that end before a scrape comes leave their metrics."""
 
     enabled: bool = True
+    push_url: SecretStr | None = None  # a Pushgateway, with USER:PASSWORD@ where it wants them; None: no push
+    push_timeout_seconds: Seconds = 5.0
+    textfile: FilePath | None = None  # NAME.prom in the folder that node_exporter's textfile collector reads
+
+    @field_validator("push_url")
+    @classmethod
+    def _is_a_gateway(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not re.fullmatch(r"https?://[!-~]+", value.get_secret_value()):
+            raise ValueError("should be http:// or https:// and an address")
+        return value
+
+    @field_validator("textfile")
+    @classmethod
+    def _is_read_by_the_collector(cls, value: Path | None) -> Path | None:
+        if value is not None and value.suffix != ".prom":
+            raise ValueError("should end in .prom: the collector reads no other files")
+        return value
 
 
 class CloudWatch(_Section):
@@ -209,11 +375,135 @@ class CloudWatch(_Section):
         return f"{self.namespace}/Drill"
 
 
+class Otel(_Section):
+    """Whether the daemon exports its metrics by OTLP over HTTP too (extra `otel`)."""
+
+    enabled: bool = False
+    endpoint: str = Field(default="http://127.0.0.1:4318/v1/metrics", pattern=r"^https?://[^\s@]+$")
+    headers: dict[str, SecretStr] = Field(default_factory=dict)  # such as an API key's
+    interval_seconds: Seconds = 60.0
+    timeout_seconds: Seconds = 10.0
+
+    @field_validator("headers")
+    @classmethod
+    def _are_headers(cls, value: dict[str, SecretStr]) -> dict[str, SecretStr]:
+        for name, secret in value.items():
+            if not re.fullmatch(r"[A-Za-z0-9-]+", name) or not re.fullmatch(r"[ -~]+", secret.get_secret_value()):
+                raise ValueError(f"{name!r} should be a header's name, of letters, digits and -, with printable ASCII")
+        return value
+
+    @model_validator(mode="after")
+    def _ends_before_the_next(self) -> Self:
+        if self.timeout_seconds >= self.interval_seconds:
+            raise ValueError("timeout_seconds must be below interval_seconds")
+        return self
+
+
+class Overrides(_Section):
+    """Where `evacuate` writes people's word on regions, and daemon and application read it (`kms_core.overrides`)."""
+
+    file: FilePath | None = None  # JSON, on a disk that the application reads too
+    ssm_parameter: str | None = Field(default=None, pattern=r"^/[A-Za-z0-9_./-]{1,900}$")
+    regions: Names = ()  # of the parameter; empty: all of the estate
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if self.file is not None and self.ssm_parameter is not None:
+            raise ValueError("file or ssm_parameter, not both")
+        if self.file is not None and self.file.suffix == ".toml":
+            raise ValueError("file must be JSON, which evacuate can write, not .toml")
+        if self.regions and self.ssm_parameter is None:
+            raise ValueError("regions are those of ssm_parameter, which is missing")
+        return self
+
+
+class DrillSlot(_Section):
+    """A drill that the daemon starts by itself, again and again, at a moment in UTC."""
+
+    drill: str = Field(min_length=1)  # a shipped drill's name, or a file ending in .toml
+    region: Region | None = None  # None: the drill's own target
+    every: Every = "month"
+    day: int = Field(ge=1, le=28)  # of the month; of the week 1 (Monday) to 7
+    at: str = Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")  # UTC
+    window_days: int = Field(default=7, ge=1, le=27)  # how late it may begin, and how long a refused one is tried again
+    again_after_abort: bool = False  # whether one that was interrupted is run again within the window
+    enabled: bool = True
+
+    @field_validator("drill")
+    @classmethod
+    def _can_name_a_run(cls, value: str) -> str:
+        """Refuse what cannot be a part of a run's id, which names its folder (`drills.folder.RUN_ID`)."""
+        if not re.fullmatch(r"[A-Za-z0-9_.-]{1,60}", value.rpartition("/")[2].removesuffix(".toml")):
+            raise ValueError(f"a drill's or its file's name, of at most 60 letters, digits and _.-, not {value!r}")
+        return value
+
+    @model_validator(mode="after")
+    def _fits_its_period(self) -> Self:
+        for name, value, limit in (
+            ("day", self.day, DAYS[self.every]),
+            ("window_days", self.window_days, DAYS[self.every] - 1),
+        ):
+            if value > limit:
+                raise ValueError(f"{name} must be at most {limit} with every = {self.every!r}, not {value}")
+        return self
+
+
 class Drills(_Section):
-    """How drills reach Toxiproxy, and how the daemon looks after them."""
+    """How drills reach Toxiproxy, how the daemon looks after them, and which it starts by itself."""
 
     toxiproxy_url: str = Field(default="http://127.0.0.1:8474", pattern=r"^http://[^/\s]+:\d{1,5}$")
     check_seconds: Seconds = 2.0
+    shutdown_seconds: Seconds = 25.0  # what a drill gets to restore in at a stop; below the platform's stop timeout
+    folder: FilePath | None = None  # drills of one's own, one TOML file each, beside the shipped ones
+    slots: dict[SlotName, DrillSlot] = Field(default_factory=dict)  # none: the daemon starts no drill
+    evidence: Evidence = Evidence()
+    production: bool | None = None  # None: yes, unless a region's KMS has an address of its own in [endpoints]
+    windows: Annotated[tuple[DrillWindow, ...], Field(strict=False)] = ()  # none: at any time
+    blocked_dates: Annotated[tuple[str, ...], Field(strict=False)] = ()  # YYYY-MM-DD or YYYY-MM-DD/YYYY-MM-DD, UTC
+    accounts: Annotated[tuple[str, ...], Field(strict=False)] = ()  # in which drills may run; none: the estate's alone
+    endpoints: Annotated[tuple[str, ...], Field(strict=False)] = ()  # HOST:PORT; none: KMS's own and those configured
+    standing_approvals: Annotated[tuple[StandingApproval, ...], Field(strict=False)] = ()
+    lease: LeaseTable | None = None  # None: one drill at a time on this state folder, by a file's lock
+
+    @field_validator("blocked_dates")
+    @classmethod
+    def _are_days(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        blocked_days(value)
+        return value
+
+    @field_validator("accounts")
+    @classmethod
+    def _are_accounts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return checked_accounts(value)
+
+    @field_validator("endpoints")
+    @classmethod
+    def _are_endpoints(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return checked_endpoints(value)
+
+    @property
+    def calendar(self) -> Calendar:
+        """When drills may run."""
+        windows = tuple(one.window for one in self.windows)
+        return Calendar(windows=windows, blocked=blocked_days(self.blocked_dates))
+
+    @property
+    def plans(self) -> tuple[Plan, ...]:
+        """The drills that are to run, as the ledger of slots wants them."""
+        return tuple(
+            Plan(
+                name=name,
+                drill=slot.drill,
+                region=slot.region or "",
+                every=slot.every,
+                day=slot.day,
+                at=time.fromisoformat(slot.at),
+                window=timedelta(days=slot.window_days),
+                again_after_abort=slot.again_after_abort,
+            )
+            for name, slot in self.slots.items()
+            if slot.enabled
+        )
 
 
 class Log(_Section):
@@ -233,9 +523,12 @@ class Settings(_Section):
     canaries: Canaries = Canaries()
     state: State
     http: Http = Http()
+    health: HealthPing = HealthPing()
     prometheus: Prometheus = Prometheus()
     cloudwatch: CloudWatch = CloudWatch()
+    otel: Otel = Otel()
     drills: Drills = Drills()
+    overrides: Overrides = Overrides()
     log: Log = Log()
 
     @field_validator("keys")
@@ -260,6 +553,13 @@ class Settings(_Section):
     def home_region(self) -> str:
         """Where this process runs."""
         return self.estate.home_region or self.estate.regions[0]
+
+    @property
+    def drills_in_production(self) -> bool:
+        """Whether a drill here needs a reason and somebody else's approval, and goes from general to payment."""
+        if self.drills.production is not None:
+            return self.drills.production
+        return not any(endpoint.kms for endpoint in self.endpoints.values())
 
     @property
     def publish_regions(self) -> tuple[str, ...]:
@@ -301,62 +601,111 @@ class Settings(_Section):
         )
 
 
-def fingerprint(path: Path) -> str:
-    """Return what tells one content of the file from another: 12 hex digits of its SHA-256."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+def fingerprint(settings: Settings) -> str:
+    """Return what tells one configuration from another, secrets apart: 12 hex digits of a SHA-256."""
+    return hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:12]
 
 
-def load(path: Path) -> Settings:
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The settings, and the document they were made of: it knows where each value comes from."""
+
+    settings: Settings
+    document: Document
+
+
+def load(path: Path, estate: str | None = None, *, environ: Mapping[str, str] | None = None) -> Settings:
     """Read, check and freeze the configuration in `path`; relative paths in it count from its folder.
+
+    Args:
+        path: of the file.
+        estate: which of its `[estates.NAME]`; None: what KMS_WATCHDOG_ESTATE names, else the only one.
+        environ: read instead of the process's own environment.
 
     Raises:
         ConfigError: not readable, not TOML, an unknown key, a value out of range; one line each.
     """
+    return load_document(path, estate, environ=environ).settings
+
+
+def load_document(path: Path, estate: str | None = None, *, environ: Mapping[str, str] | None = None) -> Loaded:
+    """Do as `load`, and keep where each value comes from.
+
+    Raises:
+        ConfigError: as for `load`.
+    """
+    given = os.environ if environ is None else environ
+    tables = read(path)
+    _check_folders_differ(path, tables)
+    document = choose(path, tables, estate or given.get(ESTATE_VARIABLE) or None)
+    environment.apply(document, given, SHAPE)
+    expand(document, given)
+    environment.settle(document, given)
+    _anchor_paths(document)
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as e:
-        raise ConfigError(f"{path}: cannot be read: {e.strerror}") from e
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{path}: not valid TOML: {e}") from e
-    _anchor_paths(document, path.resolve().parent)
-    try:
-        return Settings.model_validate(document)
+        return Loaded(Settings.model_validate(document.values), document)
     except ValidationError as e:
-        raise ConfigError(f"{path}: {_first_line(e)}") from e
+        raise ConfigError(_first_line(e, document)) from e
 
 
-def _anchor_paths(document: dict[str, Any], folder: Path) -> None:
-    for section, key in (("estate", "ca_bundle"), ("core", "web_identity_token_file"), ("state", "dir")):
-        table = document.get(section)
-        if isinstance(table, dict) and isinstance(table.get(key), str):
-            table[key] = str(folder / Path(table[key]).expanduser())
+def _check_folders_differ(path: Path, tables: Mapping[str, Any]) -> None:
+    """Refuse two estates with one state folder: one would heal, and report, the other's drills."""
+    owners: dict[str, str] = {}
+    for name in estate_names(tables):
+        state = choose(path, tables, name).values.get("state")
+        folder = state.get("dir") if isinstance(state, dict) else None
+        if not isinstance(folder, str):
+            continue
+        real = str((path.resolve().parent / Path(folder).expanduser()).resolve())  # two spellings are one folder
+        if (other := owners.setdefault(real, name)) != name:
+            raise ConfigError(f"{path}: estates.{name}.state.dir: the same folder as that of {other}: {folder}")
 
 
-def _first_line(error: ValidationError) -> str:
+def _anchor_paths(document: Document) -> None:
+    """Let paths of the file count from its folder, those of variables from where the process was started."""
+    for where, value in list(leaves(document.values)):
+        shape = SHAPE.at(where)
+        is_file = where == ("core", "web_identity_token_file") or (shape is not None and shape.is_path)
+        origin = document.origin(where)
+        if is_file and isinstance(value, str) and value and origin is not None:
+            folder = document.path.resolve().parent if origin.kind == "file" else Path.cwd()
+            document.put(where, str(folder / Path(value).expanduser()), origin)
+
+
+def _first_line(error: ValidationError, document: Document) -> str:
     # What is misspelt also shows as missing elsewhere: the misspelling is the cause.
     found = sorted(error.errors(include_url=False), key=lambda one: one["type"] != "extra_forbidden")
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-    return _describe(found[0]) + more
+    where = tuple(str(part) for part in found[0]["loc"])
+    origin = document.origin(where)
+    source = origin.name if origin is not None and origin.kind == "environment" else str(document.path)
+    return f"{source}: {_describe(found[0], document)}{more}"
 
 
-def _describe(error: ErrorDetails) -> str:
+def _describe(error: ErrorDetails, document: Document) -> str:
     where = ".".join(str(part) for part in error["loc"]) or "the file"
+    origin = document.origin(tuple(str(part) for part in error["loc"]))
+    if origin is not None and origin.kind == "file":
+        where = origin.name  # in a file of several estates: the very line
     if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(error["loc"][-1]), _known_keys(error["loc"][:-1]), n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        return f"{where}: unknown key{hint}"
+        above = SHAPE.at(error["loc"][:-1])
+        return f"{where}: unknown key{nearest(str(error['loc'][-1]), above.names if above else ())}"
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "missing":
         return f"{where}: missing; a value is expected here"
+    shape = SHAPE.at(error["loc"])
     if error["type"] == "string_pattern_mismatch":
-        message = f"should be {EXPECTED[error['ctx']['pattern']]}, not {error['input']!r}"
+        said = "what is there" if shape is not None and shape.secret else repr(error["input"])
+        message = f"should be {EXPECTED[error['ctx']['pattern']]}, not {said}"
     return f"{where}: {message[0].lower()}{message[1:]}"
 
 
-def _known_keys(location: tuple[int | str, ...]) -> list[str]:
-    """Return the keys that the section at `location` knows."""
-    schema: Any = Settings
-    for part in location:
-        of_tables = typing.get_origin(schema) is dict  # [keys.NAME] and [endpoints.NAME]: any name, one kind of table
-        schema = typing.get_args(schema)[1] if of_tables else schema.model_fields[part].annotation
-    return list(schema.model_fields)
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of configuration files (`watchdog.schema.json`)."""
+    return published(
+        Settings.model_json_schema(), guide_names={name: field for name, (field, _) in GUIDE_NAMES.items()}
+    )
+
+
+SHAPE = Shape.of(Settings.model_json_schema())
+"""Every name and type of the file, for whoever reads it and for whoever describes it."""

@@ -2,53 +2,71 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
 import structlog
 
-from kms_core import Core
+from kms_core import Core, CoreConfig
 from kms_core.clock import Clock
+from kms_core.events import Observer
 from kms_watchdog import metrics, runner
 from kms_watchdog.canaries.canary import Canary, canary_id
-from kms_watchdog.canaries.round_trip import RoundTrip
+from kms_watchdog.canaries.roster import Ports, live_canaries
 from kms_watchdog.config import Settings, fingerprint
+from kms_watchdog.deadman import CHECK_SECONDS, DeadMan, Switch
 from kms_watchdog.drills.folder import folder as drill_folder
-from kms_watchdog.drills.follow import Follower
-from kms_watchdog.drills.watch import DrillWatch, start_healer
-from kms_watchdog.health import Health, Subject
-from kms_watchdog.results import Reason
+from kms_watchdog.drills.schedule import RECONCILE_SECONDS
+from kms_watchdog.health import STALE_AFTER_INTERVALS, USE_KINDS, Health, Subject
+from kms_watchdog.kept import Kept, open_kept
+from kms_watchdog.looks import Looks
+from kms_watchdog.override_store import override_source
+from kms_watchdog.results import PAIR, CanaryResult, Kind, Reason
 from kms_watchdog.scheduler import Job, JobResult, Scheduler
 from kms_watchdog.sinks.cloudwatch_path import CLOSE_KIND, SEND_KIND, CloudWatchPath
 from kms_watchdog.sinks.health import HealthSink
-from kms_watchdog.sinks.history import HistorySink
-from kms_watchdog.sinks.log import LogSink
-from kms_watchdog.sinks.prometheus import Exposition, PrometheusSink
-from kms_watchdog.sinks.series import Cardinality, all_series
+from kms_watchdog.sinks.otel_path import EXPORT_KIND, OTEL_POOL, open_otel
+from kms_watchdog.sinks.prometheus import PrometheusSink
+from kms_watchdog.sinks.series import Cardinality, Series, all_series
 from kms_watchdog.sinks.sink import DrillSink, EventSink, LiveEvents, Sink, write_to_all
 from kms_watchdog.state_folder import StateFolder
+from kms_watchdog.web.access import Access, token_of
 from kms_watchdog.web.documents import DRILLS_SHOWN, Status
 
 log = structlog.get_logger("daemon")
 
-HOUSEKEEPING, DRILLS = "housekeeping", "drills"
-THREADS_PER_REGION = 2  # a dead region holds its own threads and nobody else's
+HOUSEKEEPING, DRILLS, PAIRS, FAILOVER, DEADMAN = "housekeeping", "drills", "pairs", "failover", "deadman"
+READING_KINDS = frozenset(
+    {
+        Kind.APPLICATION_ACCESS,
+        Kind.COLD_CONNECTION,
+        Kind.CLOCK_OFFSET,
+        Kind.ALARM_PATH,
+        Kind.KEY_STATE,
+        Kind.REPLICA_DRIFT,
+        Kind.HEADROOM,
+    }
+)
+"""They ask slow services many things: in threads of their own, round trips never wait for them."""
+MOST_THREADS = 10
+"""Of one pool: with ten, no look of the default estate goes without while a whole region overruns its deadlines. A
+thread is begun when none is idle, so a healthy daemon has but a few."""
 HEARTBEAT_SECONDS = 1.0
 FOLLOW_SECONDS = 0.5
 STALLED_AFTER_SECONDS = 10.0
-STOP_SCHEDULER_SECONDS = 5.5
+FIRST_USE_SECONDS, FIRST_OTHER_SECONDS = 1.0, 3.0
+"""The first looks come within so much of the start: whether keys can be used at once, all else without a crowd."""
+STOP_SCHEDULER_SECONDS = 4.5  # with the listener (3 s) and the flush it stays below 10 s
 FLUSH_SECONDS = 2.0
-
-
-def live_canaries(settings: Settings) -> tuple[Canary, ...]:
-    """Return the canaries that the configuration asks for."""
-    return tuple(
-        RoundTrip(region, purpose, deadline_seconds=settings.canaries.deadline_seconds)
-        for region in settings.estate.regions
-        for purpose in settings.keys
-    )
+OTEL_FLUSH_SECONDS = 1.0
+HURRY_SECONDS = 1.0
+"""What the schedule gets to stop in at least, however late it is: platforms kill some seconds later."""
 
 
 def subject_of(canary: Canary) -> Subject:
@@ -59,8 +77,27 @@ def subject_of(canary: Canary) -> Subject:
 class Daemon:
     """One running watchdog. Build and start it in the main thread; `status` and the like may be asked from any."""
 
-    def __init__(self, settings: Settings, config_path: Path, folder: StateFolder, clock: Clock) -> None:
-        """Build every part; nothing runs yet.
+    def __init__(
+        self,
+        settings: Settings,
+        config_path: Path,
+        folder: StateFolder,
+        clock: Clock,
+        *,
+        estate: str = "",
+        before: Daemon | None = None,
+        make_core: Callable[[CoreConfig, Observer], Core] | None = None,
+    ) -> None:
+        """Build every part; nothing runs yet, and nothing that runs is disturbed.
+
+        Args:
+            settings: what to do.
+            config_path: where they are from, for the processes that this one starts.
+            folder: the state folder, which this process owns.
+            clock: the time.
+            estate: which of the file's `[estates.NAME]` they are; empty: it has no such tables.
+            before: the daemon that this one takes over from after a reload (`take_over`); None: the first.
+            make_core: makes the crypto core; over AWS when None. For tests: `kms_core.testing.core_over`.
 
         Raises:
             StateError: a file of the state folder cannot be used.
@@ -68,75 +105,174 @@ class Daemon:
         """
         self.settings, self.folder, self.clock = settings, folder, clock
         self.version = version("kms-watchdog")
-        self.started_at_utc = clock.now_utc()
-        self.canaries = live_canaries(settings)
+        self.kept: Kept = before.kept if before else open_kept(settings, config_path, folder, clock, estate=estate)
+        self.started_at_utc = self.kept.started_at_utc
+        self._ports = Ports(settings, clock, owns_state=True)
+        with ExitStack() as on_failure:
+            if before is None:
+                on_failure.callback(self.kept.close)
+            else:
+                self._ports.take_over(before._ports)  # noqa: SLF001 - of the same class
+            on_failure.callback(self._ports.close, but_for=before._ports if before else None)  # noqa: SLF001 - as above
+            self._build(on_failure, before, make_core)
+            on_failure.pop_all()
+        self.scheduler = Scheduler(clock, pools=pools_of(settings, self.canaries), observer=self)
+        self._steps_told = self._restarts_told = 0
+
+    def _build(
+        self,
+        on_failure: ExitStack,
+        before: Daemon | None,
+        make_core: Callable[[CoreConfig, Observer], Core] | None,
+    ) -> None:
+        """Build canaries, sinks and the core; on the stack goes what is to be undone when that fails."""
+        settings, clock = self.settings, self.clock
+        self.canaries = live_canaries(self._ports)
         subjects = tuple(subject_of(canary) for canary in self.canaries)
         self._by_id = {canary_id(canary): canary for canary in self.canaries}
+        self.looks = Looks(self.canaries, self._look)
+        self.access: Access = before.access if before else Access(token_of(settings.http), clock, entropy=os.urandom)
         self._waiting = set(self._by_id)
         self._ready = False
 
-        self.exposition = Exposition()
-        self.exposition.create(all_series(_cardinality(settings, subjects, self.canaries)))
+        self.exposition = self.kept.exposition
+        self._series = frozenset(all_series(_cardinality(settings, subjects, self.canaries)))
+        if before is None:
+            self.exposition.create(self._series)  # after a reload they come with `take_over`: it may be refused yet
         self.prometheus = PrometheusSink(self.exposition, regions=settings.estate.regions)
-        self._log = LogSink()
-        self.history = HistorySink(folder.history, clock)
+        self._log, self.history = self.kept.log, self.kept.history
         self.cloudwatch = (
-            CloudWatchPath(settings, subjects, folder.metric_queue, self.exposition, clock)
+            CloudWatchPath(
+                settings, subjects, self.kept.queue, self.exposition, clock, faults=self.kept.watch.active_faults
+            )
             if settings.cloudwatch.enabled
             else None
         )
-        events: tuple[EventSink, ...] = (self.prometheus, self._log)
+        events: tuple[EventSink, ...] = (self.prometheus, self._log, self.history, self._ports.estate.traffic)
         if self.cloudwatch:
             events = (*events, self.cloudwatch.sink)
-        self.core = Core(settings.core_config(), observer=LiveEvents(events, clock), clock=clock)
+        self.otel = open_otel(
+            settings,
+            self.exposition,
+            clock,
+            version=self.version,
+            started_at=self.started_at_utc.timestamp(),
+        )
+        if self.otel:
+            on_failure.callback(self.otel.close)
+        observer, config = LiveEvents(events, clock), settings.core_config()
+        self.core = (
+            make_core(config, observer)
+            if make_core
+            else Core(config, observer, clock=clock, overrides=override_source(settings))
+        )
+        on_failure.callback(self.core.close)
         self.health = HealthSink(
             subjects,
             clock,
-            interval_seconds=settings.canaries.interval_seconds,
+            stale_after_seconds=stale_after_seconds(settings, subjects),
             breakers=self._breakers,
             boards=(self.prometheus,),
         )
+        self._dead_man = self._build_dead_man()
         results: tuple[Sink, ...] = (self.prometheus, self.health, self.history, self._log)
         if self.cloudwatch:
             results = (*results, self.cloudwatch.sink)
-        self._results = results
+        self.results = results
         drill_sinks: tuple[DrillSink, ...] = (self.prometheus, self.health)
         if self.cloudwatch:
             drill_sinks = (*drill_sinks, self.cloudwatch.sink)
-        self.follower = Follower(settings.state.dir, results=results, events=events, drills=drill_sinks)
-        self.watch = DrillWatch(
-            settings.state.dir, self.exposition, clock, start=start_healer(config_path), follower=self.follower
-        )
-        self.scheduler = Scheduler(clock, pools=_pools(settings), observer=self)
-        self._tell_constants(config_path)
+        self._events, self._drill_sinks = events, drill_sinks
+        self.follower, self.watch = self.kept.follower, self.kept.watch
 
     def start(self) -> None:
         """Read what earlier drills left, and begin."""
+        self.prometheus.begin()
+        self._hand_on()
         self.follower.restore()
         self.watch.look()
-        for job in self._jobs():
+        self._begin()
+
+    def take_over(self, before: Daemon, *, hurry: Callable[[], bool] = lambda: False) -> bool:
+        """Go on where `before` was, which ends; return whether all its threads have ended.
+
+        Canaries that both know keep their standing, counters go on, what was counted for CloudWatch is queued. Once
+        `hurry` says so, nobody waits for canaries that run.
+        """
+        ended = before.scheduler.stop(STOP_SCHEDULER_SECONDS, hurry=hurry)
+        if before.cloudwatch:
+            before.cloudwatch.put_unfinished()
+            if self.cloudwatch:
+                self.cloudwatch.take_over(before.cloudwatch)
+        self.exposition.create(self._series)
+        self.health.take_over(before.health)
+        before._note_ready()
+        self._ready = before._ready
+        self._waiting -= before._by_id.keys() - before._waiting
+        gone = (before._series | before._constants().keys()) - self._series - self._constants().keys()
+        for metric, labels in gone:
+            self.exposition.remove(metric, *labels)
+        self.prometheus.begin(before.prometheus)
+        self._hand_on()
+        self._begin()
+        if before.otel:
+            before.otel.close()
+        before.core.close()
+        return ended
+
+    def _hand_on(self) -> None:
+        """Let what is kept speak to this daemon's sinks."""
+        self.follower.tell(results=self.results, events=self._events, drills=self._drill_sinks)
+        self.kept.drills.plan(self.settings.drills.plans)
+        for (metric, labels), value in self._constants().items():
+            self.exposition.put(metric, *labels, value=value)
+
+    def _begin(self) -> None:
+        for job in self.jobs():
             self.scheduler.add(job)
         self.scheduler.start()
 
-    def stop(self) -> bool:
-        """Stop the schedule, send what is left, close all files; return whether every thread has ended."""
-        ended = self.scheduler.stop(STOP_SCHEDULER_SECONDS)
+    def end_drills(self) -> bool:
+        """Tell the drills that this process started to restore and end; return whether all have, in time.
+
+        Meanwhile the daemon goes on: their numbers are republished to the end, and their alarms clear.
+        """
+        return self.kept.drills.stop(self.settings.drills.shutdown_seconds)
+
+    def stop(self, *, spent_seconds: float = 0.0) -> bool:
+        """Stop the schedule, send what is left, close all files; return whether every thread has ended.
+
+        `spent_seconds` have gone by since the process was told to end: a drill, a reload or a reader of the page took
+        them, and canaries that run get the less.
+        """
+        ended = self.scheduler.stop(max(HURRY_SECONDS, STOP_SCHEDULER_SECONDS - spent_seconds))
         self.watch.stop()
         if self.cloudwatch:
-            if ended:  # else a sender may still be at it; what waits is on disk
-                self.cloudwatch.flush(FLUSH_SECONDS)
-            self.cloudwatch.close()
-        self.history.close()
+            self.cloudwatch.flush(FLUSH_SECONDS)
+        if self.otel:
+            self.otel.flush(OTEL_FLUSH_SECONDS)
+        self.kept.close()
+        self._ports.close()
         self.core.close()
         return ended
 
+    def supervise(self) -> None:
+        """Look after the scheduler from outside it, every second or so: its numbers, and its thread if that died."""
+        self.scheduler.revive()
+        self.exposition.put(metrics.SCHEDULER_FAILED_CYCLES, value=self.scheduler.failed_cycles)
+        steps, restarts = self.scheduler.clock_steps, self.scheduler.restarts
+        self.exposition.add(metrics.SCHEDULER_CLOCK_STEPS, by=steps - self._steps_told)
+        self.exposition.add(metrics.SCHEDULER_RESTARTS, by=restarts - self._restarts_told)
+        self._steps_told, self._restarts_told = steps, restarts
+
     def alive(self) -> bool:
-        """Return whether jobs are being dispatched; asks nothing outside this process."""
-        return self.scheduler.good_cycle_age_seconds() < STALLED_AFTER_SECONDS
+        """Return whether jobs are being dispatched and results written; asks nothing outside this process."""
+        return self.scheduler.good_cycle_age_seconds() < STALLED_AFTER_SECONDS and self._writers_alive()
 
     def waiting_for(self) -> tuple[str, ...]:
         """Return what is missing before the daemon is ready: names of steps, empty when it is."""
-        steps = {"leftover_faults": bool(self.watch.leftovers), "first_round": bool(self._waiting)}
+        first_round = bool(self._waiting) and not self._ready  # what a reload adds does not take readiness away
+        steps = {"leftover_faults": bool(self.watch.leftovers), "first_round": first_round}
         return tuple(name for name, missing in steps.items() if missing)
 
     def health_now(self) -> Health:
@@ -173,55 +309,114 @@ class Daemon:
             return None
         return path if path.is_file() and not path.is_symlink() else None
 
+    def run_canary(self, name: str) -> CanaryResult:
+        """Let a canary look now, as if its time had come; its result goes where all go.
+
+        Raises:
+            UnknownCanaryError, CanaryBusyError, TooManyLooksError: it was not asked.
+        """
+        return self.looks.on_demand(name)
+
     def on_job(self, job: Job, result: JobResult, lag_seconds: float | None) -> None:
         """Count a job's run; a canary whose turn came too late has seen nothing, and says so."""
         self.prometheus.on_job(job, result, lag_seconds)
         canary = self._by_id.get(job.id)
         if canary and result == "missed":
             self._waiting.discard(job.id)
-            write_to_all(self._results, runner.could_not_ask(canary, self.clock, Reason.OWN_DEADLINE))
+            write_to_all(self.results, runner.could_not_ask(canary, self.clock, Reason.OWN_DEADLINE))
 
-    def _jobs(self) -> tuple[Job, ...]:
+    def jobs(self) -> tuple[Job, ...]:
+        """Return all that is done again and again."""
         canaries = tuple(
             Job(
                 id=canary_id(canary),
                 kind=_job_kind(canary),
-                action=partial(self._look, canary),
-                interval_seconds=self.settings.canaries.interval_seconds,
-                pool=canary.region,
+                action=partial(self.looks.scheduled, canary_id(canary)),
+                interval_seconds=self.settings.canaries.timing(canary.kind).interval_seconds,
+                pool=pool_of(canary),
+                first_within_seconds=FIRST_USE_SECONDS if canary.kind in USE_KINDS else FIRST_OTHER_SECONDS,
             )
             for canary in self.canaries
         )
         publishing = tuple(self.cloudwatch.jobs(HOUSEKEEPING)) if self.cloudwatch else ()
+        pinging = (_housekeeping(DEADMAN, self._dead_man.look, CHECK_SECONDS, DEADMAN),) if self._dead_man else ()
         return (
             *canaries,
             *publishing,
+            *(self.otel.jobs() if self.otel else ()),
+            *pinging,
             _housekeeping("heartbeat", self._beat, HEARTBEAT_SECONDS, HOUSEKEEPING),
             _housekeeping("drills.follow", self.follower.follow, FOLLOW_SECONDS, DRILLS),
+            _housekeeping("drills.slots", self.kept.drills.reconcile, RECONCILE_SECONDS, DRILLS),
             _housekeeping("drills.watch", self.watch.look, self.settings.drills.check_seconds, DRILLS),
         )
 
-    def _look(self, canary: Canary) -> None:
-        runner.run(canary, self.core, self.clock, sinks=self._results)
+    def _look(self, canary: Canary) -> CanaryResult:
+        result = runner.run(canary, self.core, self.clock, sinks=self.results)
         self._waiting.discard(canary_id(canary))
+        return result
+
+    def _build_dead_man(self) -> DeadMan | None:
+        health = self.settings.health
+        if health.deadman_url is None:
+            return None
+        url, timeout_seconds = health.deadman_url.get_secret_value(), health.deadman_timeout_seconds
+        return DeadMan(
+            Switch(url, health.deadman_method, timeout_seconds).ping,
+            self.health,
+            self.clock,
+            stale_after_seconds=stale_after_seconds(self.settings, self.health.board().canaries),
+            count=partial(self.exposition.add, metrics.DEADMAN_PINGS),
+        )
+
+    def _writers_alive(self) -> bool:
+        """Return whether the threads live that alone write the state folder's files (`SqliteFile` names them so)."""
+        writers = {f"sqlite-{path.stem}" for path in (self.folder.history, self.folder.metric_queue)}
+        return writers <= {thread.name for thread in threading.enumerate()}
 
     def _beat(self) -> None:
+        self.history.flush()
         self.prometheus.heartbeat(self.clock.now_utc())
+        core = self.core.health()
+        self.prometheus.on_core(core.cached_keys, core.evicted_keys)
         health = self.health.standing().health
         self.prometheus.on_health(health)
         if not self._waiting:  # before the first round is over, "not healthy yet" is no news
             self._log.on_health(health)
+        self._note_ready()
+
+    def _note_ready(self) -> None:
         if not self._ready and not self.waiting_for():
             self._ready = True
-            log.info("daemon.ready", status=str(health.status))
+            log.info("daemon.ready", status=str(self.health_now().status))
 
     def _breakers(self) -> Mapping[str, str]:
         return {region: health.breaker for region, health in self.core.health().regions.items()}
 
-    def _tell_constants(self, config_path: Path) -> None:
-        self.exposition.put(metrics.BUILD_INFO, self.version, fingerprint(config_path), value=1)
+    def _constants(self) -> dict[Series, float]:
+        """Return what the configuration itself says in metrics."""
+        found: dict[Series, float] = {(metrics.BUILD_INFO, (self.version, fingerprint(self.settings))): 1}
         for kind in {canary.kind for canary in self.canaries}:
-            self.exposition.put(metrics.CANARY_INTERVAL, kind, value=self.settings.canaries.interval_seconds)
+            found[metrics.CANARY_INTERVAL, (kind,)] = self.settings.canaries.timing(kind).interval_seconds
+        return found
+
+
+def stale_after_seconds(settings: Settings, subjects: Iterable[Subject]) -> Mapping[str, float]:
+    """Return by kind how old an answer may be."""
+    kinds = {subject.canary for subject in subjects}
+    return {kind: STALE_AFTER_INTERVALS * settings.canaries.timing(kind).interval_seconds for kind in kinds}
+
+
+def pool_of(canary: Canary) -> str:
+    """Return the pool whose threads run `canary`: of its region, and apart from what only reads there.
+
+    A canary of two regions is in neither's pool: a dead one would hold the threads of the other (scale.md §1.6).
+    """
+    if PAIR in canary.region:
+        return PAIRS
+    if canary.kind == Kind.FAILOVER_PATH:
+        return FAILOVER
+    return f"{canary.region}.reading" if canary.kind in READING_KINDS else canary.region
 
 
 def _job_kind(canary: Canary) -> str:
@@ -232,19 +427,35 @@ def _housekeeping(name: str, action: Callable[[], object], interval_seconds: flo
     return Job(id=name, kind=name, action=action, interval_seconds=interval_seconds, pool=pool)
 
 
-def _pools(settings: Settings) -> dict[str, int]:
-    pools = dict.fromkeys(settings.estate.regions, THREADS_PER_REGION)
+def pools_of(settings: Settings, canaries: Iterable[Canary]) -> dict[str, int]:
+    """Return all pools, each with the most threads it may have.
+
+    A dead region holds the threads of its own pools and nobody else's. Each canary gets one there, as far as they go:
+    slots stand still, so a look that finds no thread in one round finds none in any, and would be blind for as long as
+    the region is sick, which is when it has something to say.
+    """
+    looks = Counter(map(pool_of, canaries))
+    pools = {pool: min(MOST_THREADS, number) for pool, number in looks.items()}
+    if settings.health.deadman_url is not None:
+        pools[DEADMAN] = 1  # a switch that does not answer holds its own thread alone
+    if settings.otel.enabled:
+        pools[OTEL_POOL] = 1
     # A sender may hang on a dead region for seconds: heartbeat and counting have threads left then.
     return {**pools, HOUSEKEEPING: 2 + len(settings.publish_regions), DRILLS: 1}
 
 
 def _cardinality(settings: Settings, subjects: tuple[Subject, ...], canaries: tuple[Canary, ...]) -> Cardinality:
-    kinds = {_job_kind(canary) for canary in canaries} | {"heartbeat", "drills.follow", "drills.watch"}
+    kinds = {_job_kind(canary) for canary in canaries} | {"heartbeat", "drills.follow", "drills.slots", "drills.watch"}
     if settings.cloudwatch.enabled:
         kinds |= {CLOSE_KIND, SEND_KIND}
+    if settings.otel.enabled:
+        kinds |= {EXPORT_KIND}
+    if settings.health.deadman_url is not None:
+        kinds.add(DEADMAN)
     return Cardinality(
         subjects=subjects,
         regions=settings.estate.regions,
         publish_regions=settings.publish_regions if settings.cloudwatch.enabled else (),
         job_kinds=sorted(kinds),
+        otel=settings.otel.enabled,
     )

@@ -14,11 +14,16 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Literal
 
-from kms_watchdog.results import CanaryResult, Outcome
+from kms_watchdog.results import CanaryResult, Kind, Outcome
+from kms_watchdog.results import Reason as Why
 
 DOWN_AFTER_FAILURES = 3
 UP_AFTER_SUCCESSES = 2
 STALE_AFTER_INTERVALS = 3
+USE_KINDS = frozenset({Kind.ROUND_TRIP})
+"""These alone say whether a region or a key can be used; all others say what is wrong besides."""
+AT_ONCE = frozenset({Why.ACCEPTED_MUST_REFUSE})
+"""One such answer is enough: nothing that must be refused is accepted by chance."""
 
 ReasonCode = Literal[
     "down", "stale", "blind", "never_probed", "breaker_open", "key_usable_nowhere", "no_fresh_result", "never_ok"
@@ -49,6 +54,11 @@ class Subject:
     region: str
     key: str
 
+    @property
+    def id(self) -> str:
+        """The canary's name in logs, jobs and addresses: `round_trip:us-east-1:pii`, `clock_offset:us-east-1`."""
+        return ":".join(part for part in (self.canary, self.region, self.key) if part)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CanaryHealth:
@@ -62,6 +72,10 @@ class CanaryHealth:
     successes: int = 0
     answered_at: float | None = None
     """Monotonic time of the last OK or FAILED; None: never."""
+    looked_at: float | None = None
+    """Monotonic time of the last result, a blind one too; None: never."""
+    not_ok_since_utc: datetime | None = None
+    """When the first of the looks began that have not been OK, without an OK in between; None while OK."""
     last: CanaryResult | None = None
 
     @property
@@ -76,7 +90,7 @@ class CanaryHealth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reason:
-    """Why the whole is not healthy; codes only, since strangers may read it."""
+    """Why the whole is not healthy."""
 
     code: ReasonCode
     region: str = ""
@@ -84,6 +98,8 @@ class Reason:
     canary: str = ""
     age_seconds: float | None = None
     """Since the last answer, where there was one."""
+    last: CanaryResult | None = None
+    """The last result, where a canary gave one: its detail is not for strangers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,42 +134,52 @@ def board(subjects: Iterable[Subject]) -> Board:
 
 def fold(before: CanaryHealth, result: CanaryResult, *, now: float) -> CanaryHealth:
     """Return a canary's health after one more result."""
-    if result.outcome is Outcome.BLIND:
-        return replace(before, last=result)
     ok = result.outcome is Outcome.OK
-    after = replace(
-        before,
-        failures=0 if ok else before.failures + 1,
-        successes=before.successes + 1 if ok else 0,
+    not_ok_since_utc = None if ok else before.not_ok_since_utc or result.started_at_utc
+    if result.outcome is Outcome.BLIND:
+        return replace(before, last=result, looked_at=now, not_ok_since_utc=not_ok_since_utc)
+    failures, successes = (0, before.successes + 1) if ok else (before.failures + 1, 0)
+    state = _next_state(before.state, failures, successes, result.reason)
+    return CanaryHealth(  # all of it anew: `replace` takes ten times as long
+        state=state,
+        since_utc=before.since_utc if state is before.state else result.started_at_utc,
+        failures=failures,
+        successes=successes,
         answered_at=now,
+        looked_at=now,
+        not_ok_since_utc=not_ok_since_utc,
         last=result,
     )
-    state = _next_state(after)
-    return after if state is before.state else replace(after, state=state, since_utc=result.started_at_utc)
 
 
-def _next_state(health: CanaryHealth) -> State:
-    if health.failures >= DOWN_AFTER_FAILURES:
+def _next_state(before: State, failures: int, successes: int, why: Why | None) -> State:
+    if failures >= DOWN_AFTER_FAILURES or why in AT_ONCE:
         return State.DOWN
-    if health.state is State.UNKNOWN and health.successes:
+    if before is State.UNKNOWN and successes:
         return State.UP  # nothing to be cautious about: it was never down
-    return State.UP if health.successes >= UP_AFTER_SUCCESSES else health.state
+    return State.UP if successes >= UP_AFTER_SUCCESSES else before
 
 
-def assess(board: Board, breakers: Mapping[str, str], *, now: float, stale_after_seconds: float) -> Health:
+def assess(
+    board: Board, breakers: Mapping[str, str], *, now: float, stale_after_seconds: Mapping[str, float]
+) -> Health:
     """Return what `board` says at monotonic `now`; `breakers` is each region's breaker state.
+
+    `stale_after_seconds` is by kind of canary: how old an answer may be.
 
     Degraded: something is down, stale, blind or never looked at, yet every key is usable somewhere. Unhealthy: a key is
     usable nowhere, or there is no fresh answer at all.
     """
+    stale = frozenset(s for s, health in board.canaries.items() if not health.fresh(now, stale_after_seconds[s.canary]))
     usable = {
-        subject: health.state is State.UP and health.fresh(now, stale_after_seconds)
+        subject: health.state is State.UP and subject not in stale
         for subject, health in board.canaries.items()
+        if subject.canary in USE_KINDS
     }
     regions = {r: all(u for s, u in usable.items() if s.region == r) for r in _each(s.region for s in usable)}
     keys = {k: any(u for s, u in usable.items() if s.key == k) for k in _each(s.key for s in usable)}
-    fatal = _fatal(board, keys, now=now, stale_after_seconds=stale_after_seconds)
-    reasons = (*fatal, *_flaws(board, breakers, now=now, stale_after_seconds=stale_after_seconds))
+    fatal = _fatal(board, keys, stale)
+    reasons = (*fatal, *_flaws(board, breakers, stale, now=now))
     status = Status.UNHEALTHY if fatal else Status.DEGRADED if reasons else Status.HEALTHY
     return Health(
         status=status,
@@ -164,37 +190,67 @@ def assess(board: Board, breakers: Mapping[str, str], *, now: float, stale_after
     )
 
 
+def pages(subject: Subject, health: CanaryHealth) -> bool:
+    """Return whether this canary alone gets somebody up.
+
+    A round trip that is down does, and what one answer is enough for. All else is for working hours: it turns the whole
+    degraded, and stands on the list of what fails below paging, so that red is never seen by nobody.
+    """
+    at_once = health.last is not None and health.last.reason in AT_ONCE
+    return health.state is State.DOWN and (subject.canary in USE_KINDS or at_once)
+
+
+def below_paging(board: Board) -> tuple[Subject, ...]:
+    """Return the canaries whose last look was not OK while they page nobody, the oldest trouble first."""
+    found = [
+        (health.not_ok_since_utc, subject)
+        for subject, health in board.canaries.items()
+        if health.not_ok_since_utc is not None and not pages(subject, health)
+    ]
+    return tuple(subject for _, subject in sorted(found))
+
+
+def silent(board: Board, *, now: float, stale_after_seconds: Mapping[str, float]) -> tuple[Subject, ...]:
+    """Return the canaries without a result, whatever it says, within what `assess` takes as fresh."""
+    return tuple(
+        subject
+        for subject, health in board.canaries.items()
+        if health.looked_at is None or now - health.looked_at > stale_after_seconds[subject.canary]
+    )
+
+
 def regions_down(board: Board) -> frozenset[str]:
-    """Return the regions in which a canary is down; silence is no evidence here (a drill ends, its canaries stop)."""
-    return frozenset(s.region for s, health in board.canaries.items() if health.state is State.DOWN)
+    """Return the regions in which a round trip is down; silence is no evidence (a drill's canaries stop with it)."""
+    down = (s for s, health in board.canaries.items() if health.state is State.DOWN)
+    return frozenset(s.region for s in down if s.canary in USE_KINDS)
 
 
 def _each(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def _fatal(board: Board, keys: Mapping[str, bool], *, now: float, stale_after_seconds: float) -> tuple[Reason, ...]:
-    if not any(health.fresh(now, stale_after_seconds) for health in board.canaries.values()):
+def _fatal(board: Board, keys: Mapping[str, bool], stale: frozenset[Subject]) -> tuple[Reason, ...]:
+    if stale.issuperset(board.canaries):
         return (Reason(code="no_fresh_result"),)
     return tuple(Reason(code="key_usable_nowhere", key=key) for key, usable in keys.items() if not usable)
 
 
-def _flaws(board: Board, breakers: Mapping[str, str], *, now: float, stale_after_seconds: float) -> tuple[Reason, ...]:
+def _flaws(board: Board, breakers: Mapping[str, str], stale: frozenset[Subject], *, now: float) -> tuple[Reason, ...]:
     found = [
         _reason(code, subject, health, now)
         for subject, health in board.canaries.items()
-        if (code := _flaw(health, now, stale_after_seconds))
+        if (code := _flaw(health, stale=subject in stale))
     ]
     found += [Reason(code="breaker_open", region=region) for region, state in breakers.items() if state == "open"]
     return tuple(found)
 
 
-def _flaw(health: CanaryHealth, now: float, stale_after_seconds: float) -> ReasonCode | None:
+def _flaw(health: CanaryHealth, *, stale: bool) -> ReasonCode | None:
     if health.blind:
         return "blind"
     if health.last is None:
         return "never_probed"
-    if not health.fresh(now, stale_after_seconds):
+    if stale:
         return "stale"
     if health.state is State.DOWN:
         return "down"
@@ -203,4 +259,11 @@ def _flaw(health: CanaryHealth, now: float, stale_after_seconds: float) -> Reaso
 
 def _reason(code: ReasonCode, subject: Subject, health: CanaryHealth, now: float) -> Reason:
     age_seconds = None if health.answered_at is None else now - health.answered_at
-    return Reason(code=code, region=subject.region, key=subject.key, canary=subject.canary, age_seconds=age_seconds)
+    return Reason(
+        code=code,
+        region=subject.region,
+        key=subject.key,
+        canary=subject.canary,
+        age_seconds=age_seconds,
+        last=health.last,
+    )

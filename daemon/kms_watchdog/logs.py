@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -12,16 +14,22 @@ from structlog.typing import EventDict, Processor
 from kms_core.clock import Clock
 from kms_watchdog.config import Log
 
+LEVELS = ("debug", "info", "warning", "error", "critical")
+
 
 def configure(settings: Log, clock: Clock) -> None:
-    """Send every log event of this process to stderr, those of the standard library's loggers too."""
+    """Send every log event of this process to stderr, those of the standard library's loggers too.
+
+    Colours are for terminals alone, and for those without NO_COLOR (no-color.org).
+    """
     on_terminal = settings.format == "console" or (settings.format == "auto" and sys.stderr.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         _stamp(clock),
     ]
-    tail = _console() if on_terminal else _json()
+    colours = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    tail = _console(colours=colours) if on_terminal else _json()
     level = logging.getLevelNamesMapping()[settings.level.upper()]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -32,10 +40,28 @@ def configure(settings: Log, clock: Clock) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=tail))
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [handler, *(other for other in root.handlers if isinstance(other, _LineCounter))]
     root.setLevel(level)
     for chatty in ("botocore", "boto3", "urllib3", "asyncio", "uvicorn", "tzlocal"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def count_lines(tell: Callable[[str], object]) -> Callable[[], None]:
+    """Have `tell` given the level of every line from now on; return what ends that. `tell` must not log."""
+    counter = _LineCounter(tell)
+    logging.getLogger().addHandler(counter)
+    return lambda: logging.getLogger().removeHandler(counter)
+
+
+class _LineCounter(logging.Handler):
+    def __init__(self, tell: Callable[[str], object]) -> None:
+        super().__init__()
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Tell the level: the highest of the known ones that the line reaches."""
+        reached = [level for level in LEVELS if logging.getLevelNamesMapping()[level.upper()] <= record.levelno]
+        self._tell(reached[-1] if reached else LEVELS[0])
 
 
 def _stamp(clock: Clock) -> Processor:
@@ -55,11 +81,17 @@ def _json() -> list[Processor]:
     ]
 
 
-def _console() -> list[Processor]:
+def _console(*, colours: bool) -> list[Processor]:
     return [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         _without_none,
-        structlog.dev.ConsoleRenderer(timestamp_key="at_utc", pad_event_to=24),
+        structlog.dev.ConsoleRenderer(
+            timestamp_key="at_utc",
+            pad_event_to=24,
+            colors=colours,
+            # The default draws the values of local variables when rich is installed: key material among them.
+            exception_formatter=structlog.dev.plain_traceback,
+        ),
     ]
 
 

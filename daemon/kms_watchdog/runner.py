@@ -13,6 +13,7 @@ import structlog
 from kms_core import Core
 from kms_core.clock import Clock
 from kms_watchdog.canaries.canary import Canary, canary_id
+from kms_watchdog.canaries.finding import Finding, result_of
 from kms_watchdog.canaries.steps import Steps
 from kms_watchdog.results import CanaryResult, Mode, Outcome, Reason
 from kms_watchdog.sinks.sink import Sink, write_to_all
@@ -33,7 +34,9 @@ def run(
 
     The core bounds each call; the canary judges the whole look against its own deadline.
     """
-    result = replace(_ask(canary, core, clock), mode=mode, run_id=run_id)
+    result = _ask(canary, core, clock)
+    if mode is not Mode.LIVE or run_id:  # canaries give live results
+        result = replace(result, mode=mode, run_id=run_id)
     write_to_all(sinks, result)
     return result
 
@@ -54,14 +57,4 @@ def _ask(canary: Canary, core: Core, clock: Clock) -> CanaryResult:
 
 
 def _blind(canary: Canary, steps: Steps, reason: Reason, error_code: str) -> CanaryResult:
-    return CanaryResult(
-        canary=canary.kind,
-        region=canary.region,
-        key=canary.purpose,
-        mode=Mode.LIVE,
-        outcome=Outcome.BLIND,
-        reason=reason,
-        error_code=error_code,
-        started_at_utc=steps.started_at_utc,
-        duration_seconds=steps.elapsed_seconds(),
-    )
+    return result_of(canary, steps, Finding(Outcome.BLIND, reason, error_code))

@@ -8,6 +8,7 @@ shuts down; one shared pool lets a dead region starve the healthy ones.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ GRACE_SECONDS = 5  # lateness is judged when a worker picks the job up; the defa
 MAX_WAIT_SECONDS = 1.0  # of one sleep, so that heartbeats stay fresh and steps of the clock are seen soon
 RETRY_SECONDS = 1.0
 STEP_SECONDS = 2.0
+LOOK_SECONDS = 0.1
 
 JobResult = Literal["executed", "missed", "skipped_overlap", "error"]
 _RESULTS: dict[int, JobResult] = {
@@ -85,6 +87,7 @@ class Scheduler:
         self._clock = clock
         self._observer = observer
         self._jobs: dict[str, Job] = {}
+        self._ending: threading.Thread | None = None
         self._inner = SafeScheduler(
             clock,
             timezone=UTC,  # a zone with daylight saving skips and repeats runs
@@ -107,12 +110,40 @@ class Scheduler:
         """Begin."""
         self._inner.start()
 
-    def stop(self, deadline_seconds: float) -> bool:
-        """Let running jobs finish, at most this long; return whether all have. What was due next is not run."""
-        ending = threading.Thread(target=self._inner.shutdown, name="scheduler-stop", daemon=True)
-        ending.start()
-        ending.join(deadline_seconds)  # APScheduler's own shutdown has no deadline
-        return not ending.is_alive()
+    def stop(self, deadline_seconds: float, *, hurry: Callable[[], bool] = lambda: False) -> bool:
+        """Let running jobs finish, at most this long; return whether all have. What was due next is not run.
+
+        One that never began is stopped already; asked again, it waits on. Once `hurry` says so it waits no longer.
+        """
+        if self._ending is None:
+            if self._inner.state == STATE_STOPPED:
+                return True
+            self._ending = threading.Thread(target=self._inner.shutdown, name="scheduler-stop", daemon=True)
+            self._ending.start()
+        for _ in range(math.ceil(deadline_seconds / LOOK_SECONDS)):
+            if hurry() or not self._ending.is_alive():
+                break
+            self._ending.join(LOOK_SECONDS)  # APScheduler's own shutdown has no deadline
+        return not self._ending.is_alive()
+
+    @property
+    def failed_cycles(self) -> int:
+        """Cycles in a row that ended in an error."""
+        return self._inner.failed_cycles
+
+    @property
+    def clock_steps(self) -> int:
+        """Steps of the wall clock that were seen."""
+        return self._inner.steps
+
+    @property
+    def restarts(self) -> int:
+        """Times that the thread had died and was started anew."""
+        return self._inner.restarts
+
+    def revive(self) -> None:
+        """Start the thread anew if it has died; what is due stays due. Called from outside, again and again."""
+        self._inner.revive()
 
     def good_cycle_age_seconds(self) -> float:
         """Return how long ago jobs were last dispatched without an error: what liveness reads, never `running`."""
@@ -166,13 +197,27 @@ class SafeScheduler(BackgroundScheduler):  # type: ignore[misc] # APScheduler ha
     3.11 (pinned; a contract test for each promise).
     """
 
+    _thread: threading.Thread | None  # APScheduler's own
+
     def __init__(self, clock: Clock, **options: Any) -> None:
         self._clock = clock
         self._offset_seconds: float | None = None
         self.last_cycle = self.last_good_cycle = clock.monotonic()
         self.failed_cycles = 0  # in a row
         self.steps = 0
+        self.restarts = 0
         super().__init__(**options)
+
+    def revive(self) -> None:
+        """Start the thread anew if it has died: what no `except Exception` sees (SystemExit, for one) ends it."""
+        thread = self._thread
+        if self.state == STATE_STOPPED or thread is None or thread.is_alive():
+            return
+        self.restarts += 1
+        log.critical("scheduler.thread_died", restarts=self.restarts)
+        self._thread = threading.Thread(target=self._main_loop, name="APScheduler", daemon=True)
+        self._thread.start()
+        self.wakeup()  # its loop begins by waiting for that
 
     def _process_jobs(self) -> float:
         self.last_cycle = self._clock.monotonic()

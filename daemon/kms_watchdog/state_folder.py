@@ -34,6 +34,16 @@ class StateFolder:
         return self.path / "cloudwatch.db"
 
     @property
+    def slots(self) -> Path:
+        """Which scheduled drill ran when."""
+        return self.path / "slots.db"
+
+    @property
+    def drill_log(self) -> Path:
+        """What the last drill that the daemon started said."""
+        return self.path / "drill.log"
+
+    @property
     def http(self) -> Path:
         """Where the running daemon answers."""
         return self.path / "http.json"
@@ -59,26 +69,43 @@ class StateFolder:
         """Hold the daemon's lock; the kernel lets go of it when this process dies, however it dies.
 
         Raises:
-            StateError: another daemon holds it.
+            StateError: another daemon holds it, or it cannot be taken.
         """
-        handle = os.open(self.path / "daemon.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        lock = self.path / "daemon.lock"
         try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as e:
-                pid = os.pread(handle, 20, 0).decode("ascii", "replace").strip() or "unknown"
-                raise StateError(f"{self.path}: another daemon (pid {pid}) uses this state.dir") from e
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, str(os.getpid()).encode(), 0)
+            handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        except OSError as e:
+            raise StateError(f"{lock}: cannot be opened: {e.strerror}") from e
+        try:
+            self._take(handle)
             yield
+            os.ftruncate(handle, 0)  # who sends a signal to the pid in it shall not hit a stranger
         finally:
             os.close(handle)
 
+    def _take(self, handle: int) -> None:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, str(os.getpid()).encode(), 0)
+        except BlockingIOError as e:
+            pid = os.pread(handle, 20, 0).decode("ascii", "replace").strip() or "unknown"
+            raise StateError(f"{self.path}: another daemon (pid {pid}) uses this state.dir") from e
+        except OSError as e:  # a full disk
+            raise StateError(f"{self.path / 'daemon.lock'}: cannot be written: {e.strerror}") from e
+
     def tell_url(self, url: str) -> None:
-        """Write where the daemon answers, for whoever cannot know the port."""
+        """Write where the daemon answers, for whoever cannot know the port.
+
+        Raises:
+            StateError: it cannot be written, as on a full disk.
+        """
         draft = self.http.with_suffix(".tmp")
-        draft.write_text(json.dumps({"url": url, "pid": os.getpid()}) + "\n", encoding="utf-8")
-        draft.replace(self.http)
+        try:
+            draft.write_text(json.dumps({"url": url, "pid": os.getpid()}) + "\n", encoding="utf-8")
+            draft.replace(self.http)
+        except OSError as e:
+            raise StateError(f"{self.http}: cannot be written: {e.strerror}") from e
 
     def forget_url(self) -> None:
         """Take the address away: nobody answers there any more."""

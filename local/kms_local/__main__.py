@@ -13,12 +13,16 @@ except ModuleNotFoundError:  # the base install is the crypto core alone
 
 _EXIT_USAGE = 2
 _COMMANDS = {  # name: (module, the extras it needs, what the list says)
+    "configuration": ("kms_local.configuration_command", "local", "Print a watchdog.toml for a running server."),
     "demo": (
-        "kms_local.demo",
+        "kms_local.demo.command",
         "drills,local",
         "Run the watchdog over three local regions, through a drill, to a verdict.",
     ),
-    "serve": ("kms_local.serve_command", "local", "Serve KMS, CloudWatch, SNS and STS of several regions."),
+    "fault": ("kms_local.fault_command", "local", "Switch faults of a running server's API on and off."),
+    "pager": ("kms_local.pager_command", "local", "Print what SNS delivers: a subscriber for the local alarms."),
+    "roles": ("kms_local.roles_command", "local", "Let a running server have the roles of a file."),
+    "serve": ("kms_local.serve_command", "local", "Serve KMS, CloudWatch, SNS, STS and IAM of several regions."),
     "toxiproxy": ("kms_local.toxiproxy.command", "local", "Serve the API of Toxiproxy 2.12 and its proxies."),
 }
 _EPILOG = """\b

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 from typing import Protocol
 
 
@@ -32,13 +33,22 @@ class SystemClock:
 
 def iso_utc(now: float) -> str:
     """Return POSIX time `now` as `2026-11-24T03:15:07.123Z`."""
-    whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now))
-    return f"{whole}.{int(now * 1000) % 1000:03d}Z"
+    return f"{_iso_second(int(now))}.{int(now * 1000) % 1000:03d}Z"
 
 
 def http_date(now: float) -> str:
     """Return POSIX time `now` as an HTTP date (RFC 9110, section 5.6.7)."""
-    moment = time.gmtime(now)
+    return _http_second(int(now))
+
+
+@lru_cache(maxsize=8)  # a server asks thousands of times a second for the same one
+def _iso_second(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+
+
+@lru_cache(maxsize=8)
+def _http_second(second: int) -> str:
+    moment = time.gmtime(second)
     day = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")[moment.tm_wday]
     months = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
     month = months[moment.tm_mon - 1]  # not strftime: a locale may not change the wire

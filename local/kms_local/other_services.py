@@ -1,18 +1,22 @@
-"""CloudWatch, SNS and STS behind one listener a region: the request itself says whom it is meant for."""
+"""CloudWatch, SNS, STS and IAM behind one listener a region: the request itself says whom it is meant for."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kms_local import iam, sts
+from kms_local.cloudwatch import service as cloudwatch
 from kms_local.cloudwatch.service import CloudWatchService
 from kms_local.gate import Gate
+from kms_local.identities import Identity
 from kms_local.sns import operations as sns
 from kms_local.sns.topics import Topics
 from kms_local.wire.errors import ServiceError
 from kms_local.wire.exchange import Request, Response
 from kms_local.wire.query_front import Form, XmlValue, parse_form, xml_answer, xml_refusal
 
-_STS_NAMESPACE = "https://sts.amazonaws.com/doc/2011-06-15/"
+_ON_SUBSCRIPTIONS = frozenset({"Unsubscribe", "GetSubscriptionAttributes", "SetSubscriptionAttributes"})
+_READING = ("Get", "List", "Publish")  # how operations of SNS begin that change nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,12 +31,19 @@ class OtherServices:
         """Answer one request."""
         if "x-amz-target" in request.headers:
             return await self.cloudwatch(request)
+        if request.path.startswith(cloudwatch.CBOR_PATH):
+            return await self.cloudwatch.cbor(request)
         request_id = self.gate.new_id()
         namespace = sns.NAMESPACE
         try:
             form = parse_form(request)
-            if form.action == "GetCallerIdentity":
-                namespace = _STS_NAMESPACE
+            if form.optional("Version") == cloudwatch.VERSION:
+                return await self.cloudwatch.query(request, form)
+            if form.optional("Version") == iam.VERSION:
+                namespace = iam.NAMESPACE
+                result = await self._iam(request, form)
+            elif form.action in sts.OPERATIONS:
+                namespace = sts.NAMESPACE
                 result = await self._sts(request, form)
             else:
                 result = await self._sns(request, form)
@@ -45,17 +56,39 @@ class OtherServices:
         if operation is None:
             message = f"The action {form.action} is not valid for this endpoint."
             raise ServiceError("InvalidAction", message)
-        await self._admit(request, "sns", form.action)
-        return operation(self.topics, form)
+        if not (request.method == "GET" and form.action in sns.UNSIGNED):
+            caller = await self._admit(request, "sns", form.action)
+            self.gate.authorize(caller, f"sns:{form.action}", self._topic(form), code="AuthorizationError")
+        result = operation(self.topics, form)
+        if not form.action.startswith(_READING):
+            self.gate.changed()
+        return result
+
+    def _topic(self, form: Form) -> str:
+        """Return the ARN that policies are asked about: a topic's, also for subscriptions; `*` where there is none."""
+        if form.action == "CreateTopic":
+            return f"arn:aws:sns:{self.gate.region}:{self.gate.account_id}:{form.optional('Name')}"
+        if form.action in _ON_SUBSCRIPTIONS:
+            return (form.optional("SubscriptionArn") or "").rpartition(":")[0] or "*"
+        return next(filter(None, map(form.optional, ("TopicArn", "TargetArn", "ResourceArn"))), "*")
+
+    async def _iam(self, request: Request, form: Form) -> XmlValue:
+        operation = iam.OPERATIONS.get(form.action)
+        if operation is None:
+            message = f"Could not find operation {form.action} for version {iam.VERSION}"
+            raise ServiceError("InvalidAction", message)
+        caller = self.gate.verify(request, "iam", iam.SIGNING_REGION)
+        await self.gate.suffer("iam", form.action)
+        identities = self.gate.identities
+        context = {"aws:RequestedRegion": iam.SIGNING_REGION}
+        self.gate.authorize(caller, f"iam:{form.action}", iam.resource(identities, form), context)
+        return operation(identities, form)
 
     async def _sts(self, request: Request, form: Form) -> XmlValue:
-        await self._admit(request, "sts", form.action)
-        return {
-            "Arn": f"arn:aws:iam::{self.gate.account_id}:user/kms-local",
-            "UserId": "AIDA" + self.gate.credentials.access_key_id[4:],
-            "Account": self.gate.account_id,
-        }
+        caller = await self._admit(request, "sts", form.action)
+        return sts.OPERATIONS[form.action](self.gate, caller, form)
 
-    async def _admit(self, request: Request, service: str, operation: str) -> None:
-        self.gate.verify(request, service)
+    async def _admit(self, request: Request, service: str, operation: str) -> Identity:
+        caller = self.gate.verify(request, service)
         await self.gate.suffer(service, operation)
+        return caller

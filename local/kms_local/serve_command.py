@@ -8,7 +8,8 @@ from pathlib import Path
 import click
 
 from kms_local.endpoints import FILE_NAME, Endpoints
-from kms_local.serve import ServeError, ServeSettings, serve
+from kms_local.serve import serve
+from kms_local.serve_settings import ServeError, ServeSettings
 
 _EXIT_USAGE = 2
 _EPILOG = """\b
@@ -51,6 +52,31 @@ Examples:
     help="How often alarms are evaluated.",
 )
 @click.option("--toxiproxy/--no-toxiproxy", default=True, show_default=True, help="Serve Toxiproxy's API too.")
+@click.option(
+    "--advertise",
+    multiple=True,
+    metavar="NAME",
+    help="A further host name or address that certificates are good for; may be repeated. With a --host of every "
+    "address the first one is what clients are told.",
+)
+@click.option(
+    "--iam",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Roles with credentials of their own, as `aws iam get-account-authorization-details` writes them.",
+)
+@click.option(
+    "--enforce-policies/--no-enforce-policies",
+    default=False,
+    show_default=True,
+    help="Let key policies, grants and the roles' policies decide.",
+)
+@click.option("--account-id", default="123456789012", show_default=True, help="The account that everything is in.")
+@click.option(
+    "--keep-state/--no-keep-state",
+    default=False,
+    show_default=True,
+    help="Take up keys, aliases, roles, topics, alarms and the CA from DIR/state.json, and keep them there.",
+)
 def command(
     *,
     directory: Path,
@@ -60,8 +86,13 @@ def command(
     creating_seconds: float,
     evaluate_seconds: float,
     toxiproxy: bool,
+    advertise: tuple[str, ...],
+    iam: Path | None,
+    enforce_policies: bool,
+    account_id: str,
+    keep_state: bool,
 ) -> None:
-    """Serve KMS, CloudWatch, SNS and STS of several regions over TLS, until SIGTERM or Ctrl-C.
+    """Serve KMS, CloudWatch, SNS, STS and IAM of several regions over TLS, until SIGTERM or Ctrl-C.
 
     Addresses, credentials and the private CA are in DIR/endpoints.json; any AWS SDK can use them.
     """
@@ -74,6 +105,11 @@ def command(
             creating_seconds=creating_seconds,
             evaluate_seconds=evaluate_seconds,
             toxiproxy=toxiproxy,
+            advertise=advertise,
+            iam=iam,
+            enforce_policies=enforce_policies,
+            account_id=account_id,
+            keep_state=keep_state,
         )
         serve(settings, on_ready=lambda endpoints: _say_ready(directory, endpoints))
     except (ServeError, ValueError) as e:

@@ -9,10 +9,13 @@ from typing import Any
 import botocore.session
 import botocore.validate
 import pytest
+from click.testing import CliRunner
 
 from kms_alarms import cloudwatch
+from kms_alarms.apply import protocol_of
+from kms_alarms.cli import cli
 from kms_alarms.table import ALARMS, HIGH_ERROR_RATE, alarm, alarm_name
-from kms_watchdog import metrics
+from kms_watchdog import alarm_definitions, metrics
 from kms_watchdog.config import Settings, load
 from kms_watchdog.results import Mode
 
@@ -25,13 +28,37 @@ def rendered(mode: str, settings: Settings = SETTINGS) -> list[dict[str, Any]]:
     return [dict(a) for a in alarms if ("-Drill-" in a["AlarmName"]) is (mode == "drill")]
 
 
-def test_the_committed_alarms_are_what_the_table_makes() -> None:
-    """`alarms/cloudwatch/us-east-1.json` is current; if not: make alarms."""
-    committed = (ROOT / "alarms" / "cloudwatch" / "us-east-1.json").read_text(encoding="utf-8")
+def test_the_committed_alarms_are_what_the_table_makes(tmp_path: Path) -> None:
+    """`alarms/cloudwatch` has a file for every region that gets metrics, all current; if not: make alarms."""
+    example = str(ROOT / "daemon" / "watchdog.example.toml")
 
-    made = json.dumps(cloudwatch.render(SETTINGS, alarm_region="us-east-1"), indent=2, sort_keys=True) + "\n"
+    done = CliRunner().invoke(cli, ["render", "--config", example, "--into", str(tmp_path)], catch_exceptions=False)
 
+    assert done.exit_code == 0
+    made = {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()}
+    committed = {p.name: p.read_text(encoding="utf-8") for p in (ROOT / "alarms" / "cloudwatch").iterdir()}
     assert committed == made, "stale: run make alarms"
+
+
+def test_rendered_files_are_read_back_as_they_were_made(tmp_path: Path) -> None:
+    """What the watchdog compares with is what `kms-alarms apply` puts."""
+    wanted = cloudwatch.render(SETTINGS, alarm_region="us-west-2")
+    path = alarm_definitions.path_of(tmp_path, "us-west-2")
+    path.write_text(alarm_definitions.text_of(wanted), encoding="utf-8")
+
+    assert alarm_definitions.changes(alarm_definitions.read(path), wanted) == ()
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    """A file in the folder's place: exit code 2, and no traceback."""
+    in_the_way = tmp_path / "file"
+    in_the_way.write_text("")
+    arguments = ["render", "--config", str(ROOT / "daemon" / "watchdog.example.toml"), "--into", str(in_the_way / "x")]
+
+    done = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)
+    assert "cannot be written" in done.stderr
 
 
 def test_twins_differ_in_namespace_name_and_action_alone() -> None:
@@ -109,7 +136,7 @@ def test_changes_finds_what_is_missing_and_what_differs() -> None:
     present = [dict(a) for a in wanted[1:]]
     present[0] = {**present[0], "Threshold": 50.0, "Metrics": list(reversed(present[0]["Metrics"]))}
 
-    found = cloudwatch.changes(wanted, present)
+    found = alarm_definitions.changes(wanted, present)
 
     assert [(c.name, c.differs) for c in found] == [
         (wanted[0]["AlarmName"], ()),
@@ -120,3 +147,28 @@ def test_changes_finds_what_is_missing_and_what_differs() -> None:
 def test_slowest_firing_allows_for_a_period_that_has_just_begun() -> None:
     """Three bad periods of ten seconds take up to forty."""
     assert HIGH_ERROR_RATE.slowest_seconds(10) == 40
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "protocol"),
+    [
+        pytest.param("https://hooks.example/x", "https", id="https"),
+        pytest.param("http://127.0.0.1:14100/", "http", id="http"),
+        pytest.param("arn:aws:lambda:us-east-1:123456789012:function:page", "lambda", id="function"),
+        pytest.param("arn:aws:sqs:us-east-1:123456789012:pages", "sqs", id="queue"),
+        pytest.param("oncall@example.com", "email", id="e-mail"),
+    ],
+)
+def test_an_endpoint_says_how_it_is_told(endpoint: str, protocol: str) -> None:
+    """SNS wants the protocol named; people name the endpoint alone."""
+    assert protocol_of(endpoint) == protocol
+
+
+@pytest.mark.parametrize("endpoint", ["oncall", "", "mailto:oncall@example.com", "arn:aws:s3:::bucket", "ftp://x"])
+def test_what_is_no_endpoint_is_refused(endpoint: str) -> None:
+    """One line and exit code 2, before anything is asked of AWS."""
+    arguments = ["subscribe", "--config", str(ROOT / "daemon" / "watchdog.example.toml"), "--", endpoint]
+
+    done = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+
+    assert (done.exit_code, done.stderr.count("\n")) == (2, 1)

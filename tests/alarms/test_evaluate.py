@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Mapping
 
 import pytest
@@ -154,12 +156,19 @@ def test_an_alarm_without_data_is_insufficient() -> None:
 
 
 def test_the_reason_names_points_and_threshold() -> None:
-    """The reason is in CloudWatch's words."""
+    """The reason is in CloudWatch's words, which are others for M out of N."""
     found = look(alarm(datapoints=1, periods=1), "0 0 X")
+    several = look(alarm(datapoints=1, periods=2), "0 0 0 X")
+    good = look(alarm(datapoints=1, periods=2), "0 0 0 0")
 
-    assert found.reason == (
-        "Threshold Crossed: 1 out of the last 1 datapoints [9.0 (15/01/27 07:59:00)] was greater than the threshold "
-        "(5.0) (minimum 1 datapoint for ALARM transition)."
+    shown = "9.0 (15/01/27 07:59:00)"
+    assert found.reason == f"Threshold Crossed: 1 datapoint [{shown}] was greater than the threshold (5.0)."
+    assert several.reason == (
+        f"Threshold Crossed: 1 out of the last 2 datapoints [{shown}] was greater than the threshold (5.0) "
+        "(minimum 1 datapoint for OK -> ALARM transition)."
+    )
+    assert good.reason.endswith(
+        "were not greater than the threshold (5.0) (minimum 2 datapoints for ALARM -> OK transition)."
     )
     treated = look(alarm(missing=Missing.BREACHING), "- - - - -")
     assert treated.reason == (
@@ -223,3 +232,89 @@ def test_treatments_are_ordered(pattern: list[str], datapoints: int, previous: A
 
     assert (lenient, strict) != (ALARM, OK)
     assert {lenient, strict} <= {OK, ALARM}
+
+
+@pytest.mark.parametrize(
+    ("statistic", "needed"),
+    [
+        pytest.param("p99", 1000, id="p99"),
+        pytest.param("p50", 20, id="p50"),
+        pytest.param("p99.9", 10_000, id="p99.9"),
+        pytest.param("p10", 100, id="p10"),
+        pytest.param("p100", 0, id="maximum"),
+        pytest.param("p0", 0, id="minimum"),
+        pytest.param("Average", 0, id="no-percentile"),
+    ],
+)
+def test_a_percentile_of_few_samples_decides_nothing(statistic: str, needed: int) -> None:
+    """The guide's numbers: 10/(1-p) from the median up, 10/p below; with one sample fewer the state stays."""
+    stat = MetricStat(namespace="N", name="M", dimensions=frozenset(), statistic=statistic)
+    base = alarm(datapoints=1, periods=1, queries={"m1": stat})
+    picky = dataclasses.replace(base, ignores_low_samples=True)
+    series = {"m1": {NOON - PERIOD: 9.0}}
+
+    def state(definition: AlarmDefinition, samples: float, previous: AlarmState) -> AlarmState:
+        return evaluate(definition, series, now=NOON, previous=previous, samples=samples).state
+
+    assert picky.samples_needed == pytest.approx(needed)
+    assert state(picky, needed, OK) is ALARM
+    assert state(base, 1, OK) is ALARM
+    if needed:
+        assert {state(picky, needed - 1, previous) for previous in AlarmState} == set(AlarmState)
+
+
+def test_no_samples_at_all_are_missing_data() -> None:
+    """Without any data the treatment of missing data decides, whatever is said of few samples."""
+    stat = MetricStat(namespace="N", name="M", dimensions=frozenset(), statistic="p99")
+    picky = dataclasses.replace(alarm(queries={"m1": stat}, missing=Missing.NOT_BREACHING), ignores_low_samples=True)
+
+    assert evaluate(picky, {"m1": {}}, now=NOON, previous=ALARM, samples=0).state is OK
+
+
+@pytest.mark.parametrize("period_seconds", [10, 20, 30, 60, 3600])
+def test_period_boundaries(period_seconds: int) -> None:
+    """At the very end of a period it counts, an instant before it does not; what lies before the range is not seen."""
+    one = alarm(datapoints=1, periods=1, period_seconds=period_seconds, missing=Missing.NOT_BREACHING)
+    bad = {"m1": {NOON: 9.0}}
+
+    assert evaluate(one, bad, now=math.nextafter(NOON + period_seconds, 0), previous=OK).state is OK
+    assert evaluate(one, bad, now=NOON + period_seconds, previous=OK).state is ALARM
+    gone = NOON + 4 * period_seconds  # one evaluation period and two more: the range has moved past it
+    assert evaluate(one, bad, now=gone, previous=ALARM).state is OK
+
+
+def test_late_data_can_take_an_alarm_back() -> None:
+    """A period that seemed missing and turns out good clears an alarm that missing data had raised."""
+    one = alarm(datapoints=2, periods=2, missing=Missing.BREACHING)
+    bad = {NOON - 60: 9.0}
+
+    assert evaluate(one, {"m1": bad}, now=NOON, previous=OK).state is ALARM
+    assert evaluate(one, {"m1": {**bad, NOON - 120: 0.0}}, now=NOON, previous=ALARM).state is OK
+
+
+def test_a_reason_fits() -> None:
+    """However many points an alarm looks at, its reason stays within CloudWatch's 1023 characters."""
+    many = alarm(datapoints=1439, periods=1440)
+    series = dict.fromkeys(evaluation_window(many, NOON).times, 123456.789)
+
+    found = evaluate(many, {"m1": series}, now=NOON, previous=OK)
+
+    assert found.reason.startswith("Threshold Crossed: 1440 out of the last 1440 datapoints [")
+    assert len(found.reason) <= 1023
+
+
+@given(
+    pattern=st.lists(st.sampled_from("0X-"), min_size=5, max_size=5),
+    datapoints=st.integers(1, 3),
+    missing=st.sampled_from(Missing),
+    previous=st.sampled_from(AlarmState),
+)
+def test_a_second_look_changes_nothing(
+    pattern: list[str], datapoints: int, missing: Missing, previous: AlarmState
+) -> None:
+    """The same data seen again leave the state that they led to: an evaluation need not be repeated."""
+    definition, marks = alarm(datapoints=datapoints, missing=missing), " ".join(pattern)
+
+    once = look(definition, marks, previous).state
+
+    assert look(definition, marks, once).state is once

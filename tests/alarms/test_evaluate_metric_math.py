@@ -97,3 +97,9 @@ def test_any_text_is_parsed_or_refused(text: str) -> None:
     except MetricMathError:
         return
     assert all(name[0] in "ab" for name in expression.ids)
+
+
+def test_a_long_sum_is_no_deep_one() -> None:
+    """An expression of the largest size is evaluated without going deeper into Python's stack."""
+    assert value_of("a" + "+a" * 1000) == {at: 1001 * value for at, value in SERIES["a"].items()}
+    assert value_of("1" + "-1" * 1000) == -999.0

@@ -11,15 +11,19 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import boto3
 import pytest
+from daemon_answer import all_well
+from fault_bench import Bench
 
 from kms_chaos.faults.bounded_http import ToxiproxyError
 from kms_chaos.faults.toxiproxy import Toxiproxy
 from kms_core import SystemClock
+from kms_watchdog.config import load
 
 READY_SECONDS = 20.0
 PURPOSES = ("general", "pii")
@@ -186,10 +190,15 @@ def make_config(local_aws: LocalAws, tmp_path: Path) -> Callable[..., Path]:
 
 
 class _Livez(http.server.BaseHTTPRequestHandler):
+    config: Path
+
     def do_GET(self) -> None:
-        self.send_response(200 if self.path == "/livez" else 404)
-        self.send_header("Content-Length", "0")
+        known = {"/livez": lambda: b"", "/api/v1/status": lambda: json.dumps(all_well(load(self.config))).encode()}
+        body = known.get(self.path, lambda: b"")()
+        self.send_response(200 if self.path in known else 404)
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        self.wfile.write(body)
 
     def log_message(self, *args: object) -> None:
         return
@@ -197,10 +206,11 @@ class _Livez(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def daemon_lives(tmp_path: Path) -> Iterator[None]:
-    """Something that answers /livez as the daemon does, named in the state folder as the daemon names itself."""
+    """Something that says, as the daemon does, that it lives and all is well, and is named in the state folder."""
     state = tmp_path / "state"
     state.mkdir(exist_ok=True)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Livez) as server:
+    handler = type("Livez", (_Livez,), {"config": tmp_path / "watchdog.toml"})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         serving = threading.Thread(target=server.serve_forever)
         serving.start()
         (state / "http.json").write_text(json.dumps({"url": f"http://127.0.0.1:{server.server_port}"}))
@@ -222,7 +232,7 @@ why = "To see the engine at work."
 mode = "sustained"
 [target]
 region = "primary"
-[fault]
+[[faults]]
 kind = "blackhole"
 [timing]
 baseline_at_least_seconds = 1
@@ -241,3 +251,42 @@ moves = ["closed>open", "open>half_open", "half_open>closed"]
         encoding="utf-8",
     )
     return path
+
+
+@pytest.fixture(scope="session")
+def real_toxiproxy_url() -> Iterator[str | None]:
+    """The admin address of a real Toxiproxy for all tests, where there is one."""
+    real, port = _real_toxiproxy(), free_port()
+    if real is None:
+        yield None
+        return
+    server = subprocess.Popen(
+        [real, "-host", "127.0.0.1", "-port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        wait_until(lambda: _answers(url), READY_SECONDS, "Toxiproxy")
+        yield url
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest, local_aws: LocalAws) -> Iterator[Toxiproxy]:
+    """A Toxiproxy that other tests use too: the local AWS's own, or a real one when the test asks for it."""
+    real = getattr(request, "param", "embedded") == "real"
+    url = request.getfixturevalue("real_toxiproxy_url") if real else local_aws.toxiproxy_url
+    if url is None:
+        pytest.skip("no TOXIPROXY_BIN, no toxiproxy-server")
+    with Toxiproxy(url) as found:
+        yield found
+
+
+@pytest.fixture
+def bench(local_aws: LocalAws, server: Toxiproxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    """Proxies and lines to all regions, gone afterwards."""
+    for name, value in local_aws.endpoints["credentials"].items():  # type: ignore[attr-defined]
+        monkeypatch.setenv(name.upper(), value)
+    with ExitStack() as stack:
+        yield Bench(local_aws, server, stack)

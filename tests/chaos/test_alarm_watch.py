@@ -107,15 +107,15 @@ def test_changes_are_told_once_and_the_last_state_again(
 def test_alarms_are_read_where_the_fault_does_not_reach(settings: Settings) -> None:
     """A drill on us-east-1 asks another publish region, if there is one."""
     assert settings.publish_regions == ("us-east-1", "us-west-2")
-    assert reading_region(settings, "us-east-1") == "us-west-2"
-    assert reading_region(settings, "eu-west-1") == "us-east-1"
+    assert reading_region(settings, ("us-east-1",)) == "us-west-2"
+    assert reading_region(settings, ("eu-west-1",)) == "us-east-1"
     alone = settings.model_copy(update={"cloudwatch": settings.cloudwatch.model_copy(update={"regions": (TARGET,)})})
-    assert reading_region(alone, TARGET) == TARGET
+    assert reading_region(alone, (TARGET,)) == TARGET
 
 
 def test_a_drill_reads_every_alarm_it_speaks_of() -> None:
     """The twin that must fire, its neighbours' twins, and all live ones."""
-    keys = all_keys(drill(), TARGET, REGIONS)
+    keys = all_keys(drill(), (TARGET,), REGIONS)
 
     assert keys == {("HighErrorRate", region, mode) for region in REGIONS for mode in ("drill", "live")}
 

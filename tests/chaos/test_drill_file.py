@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from kms_chaos.alarms import check_times
-from kms_chaos.drill import DrillError, find, parse, shipped_names
+from kms_chaos.drill import Drill, DrillError, find, parse, shipped_names
 
 TEXT = (Path(__file__).parents[2] / "chaos/kms_chaos/drills/region-blackhole.toml").read_text(encoding="utf-8")
 REGIONS = ("us-east-1", "us-west-2", "eu-west-1")
 
 
-def load(text: str) -> None:
-    parse(text, name="region-blackhole", where="d.toml")
+def load(text: str) -> Drill:
+    return parse(text, name="region-blackhole", where="d.toml")
 
 
 def test_every_shipped_drill_loads_and_its_alarms_can_fire_in_time() -> None:
@@ -37,7 +38,7 @@ def test_every_shipped_drill_loads_and_its_alarms_can_fire_in_time() -> None:
         pytest.param(
             'mode = "sustained"', 'mode = "maybe"', "mode: input should be 'sustained' or 'recovery'", id="mode"
         ),
-        pytest.param('kind = "blackhole"', 'kind = "blackhol"', "fault.kind: input should be 'blackhole'", id="fault"),
+        pytest.param('kind = "blackhole"', 'kind = "blackhol"', "faults.0: input tag 'blackhol'", id="fault"),
         pytest.param('region = "primary"', 'region = "here"', "target.region:", id="region"),
         pytest.param('why = """', 'wyh = """', "why: missing", id="missing"),
         pytest.param(
@@ -122,8 +123,58 @@ def test_regions_are_named_by_their_part() -> None:
     """Target, others, all, or by name."""
     rules = find("region-blackhole").alarms
 
-    assert rules.must_fire[0].regions("us-east-1", REGIONS) == ("us-east-1",)
-    assert rules.must_not_fire[0].regions("us-east-1", REGIONS) == ("us-west-2", "eu-west-1")
-    assert rules.must_not_fire[1].regions("us-east-1", REGIONS) == REGIONS
-    assert find("region-blackhole").target_region(primary="us-east-1") == "us-east-1"
-    assert find("region-blackhole").target_region(primary="us-east-1", override="eu-west-1") == "eu-west-1"
+    assert rules.must_fire[0].regions(("us-east-1",), REGIONS) == ("us-east-1",)
+    assert rules.must_not_fire[0].regions(("us-east-1",), REGIONS) == ("us-west-2", "eu-west-1")
+    assert rules.must_not_fire[1].regions(("us-east-1",), REGIONS) == REGIONS
+
+
+@pytest.mark.parametrize(
+    ("table", "override", "hurt"),
+    [
+        ("", None, ("us-east-1",)),
+        ("", "eu-west-1", ("eu-west-1",)),
+        ("count = 2", None, ("us-east-1", "us-west-2")),
+        ("count = 2", "eu-west-1", ("eu-west-1", "us-east-1")),
+        ('count = "all"', "us-west-2", ("us-west-2", "eu-west-1", "us-east-1")),
+    ],
+)
+def test_a_target_is_one_region_or_the_next_ones_too(table: str, override: str | None, hurt: tuple[str, ...]) -> None:
+    """In the estate's order, round its end."""
+    drill = load(TEXT.replace("[target]", f"[target]\n{table}"))
+
+    assert drill.targets(primary="us-east-1", regions=REGIONS, override=override) == hurt
+
+
+def test_more_regions_than_there_are_are_refused() -> None:
+    """And a region that the estate has not."""
+    with pytest.raises(DrillError, match="hurts 4 regions, and this estate has 3"):
+        load(TEXT.replace("[target]", "[target]\ncount = 4")).targets(primary="us-east-1", regions=REGIONS)
+    with pytest.raises(DrillError, match="eu-north-1 is not a region of this estate"):
+        load(TEXT).targets(primary="us-east-1", regions=REGIONS, override="eu-north-1")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('kind = "blackhole" ', 'kind = "blackhole"\nfor_second = 3', "unknown key; did you mean for_seconds?"),
+        ('kind = "blackhole" ', 'kind = "blackhole"\nafter_seconds = 20', "when the hold may be over"),
+        ('kind = "blackhole" ', 'kind = "blackhole"\nafter_seconds = 9\nfor_seconds = 11', "when the hold may be over"),
+        ("[objectives]", '[expect]\ncold = "never"\n[objectives]', "errors must say with what"),
+        ("[objectives]", '[expect]\ncold = "never"\nerrors = ["X"]\n[objectives]', "a sustained drill lets no"),
+        ("[breaker]", "[breaker]\nstays_closed = true", "a breaker that stays closed makes no moves"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_proven_together_is_refused(old: str, new: str, says: str) -> None:
+    """Before anything is touched, in one line."""
+    assert old in TEXT
+
+    with pytest.raises(DrillError, match=re.escape(says)):
+        load(TEXT.replace(old, new, 1))
+
+
+def test_a_journal_of_version_0_1_is_still_a_drills() -> None:
+    """It has one `fault`, where files now have `faults`."""
+    values = load(TEXT).model_dump(mode="json")
+    values["fault"] = {"kind": values.pop("faults")[0]["kind"]}
+
+    assert Drill.model_validate(values) == load(TEXT)

@@ -10,8 +10,9 @@ import pytest
 
 from kms_chaos import heal, undo_record
 from kms_chaos.drill import find
-from kms_chaos.faults.blackhole import toxics
 from kms_chaos.faults.bounded_http import ToxiproxyError
+from kms_chaos.faults.plans import ordered
+from kms_chaos.faults.toxics import Toxic
 from kms_chaos.faults.toxiproxy import Toxiproxy
 from kms_chaos.journal_writer import JournalWriter
 from kms_chaos.testing import REGIONS, RUN_ID, STARTED, TARGET
@@ -20,6 +21,8 @@ from kms_watchdog.drills import journal, undo
 from kms_watchdog.drills.folder import DrillFolder, folder
 from kms_watchdog.drills.journal import JournalError
 from kms_watchdog.drills.undo import UndoRecord
+
+FAULTS = ordered(find("region-blackhole").faults, (TARGET,), REGIONS)
 
 
 @pytest.fixture
@@ -38,7 +41,7 @@ def record_for(url: str) -> UndoRecord:
     return undo_record.plan(
         run_id=RUN_ID,
         drill=find("region-blackhole"),
-        target=TARGET,
+        faults=FAULTS,
         upstreams=dict.fromkeys(REGIONS, "127.0.0.1:9"),
         toxiproxy_url=url,
         now_utc=STARTED,
@@ -61,7 +64,7 @@ def dead_drill(where: DrillFolder, server: Toxiproxy, clock: ManualClock) -> Und
         for proxy in record.proxies:
             server.create(proxy.name, upstream=proxy.upstream)
         hurt = record.proxies[0]
-        for toxic in toxics():
+        for toxic in FAULTS[0].toxics:
             server.add(hurt.name, toxic)
         clock.advance(7.0)
         writer.append("fault-injected", region=hurt.region, proxy=hurt.name)
@@ -119,12 +122,12 @@ def test_a_stranger_keeps_what_is_his(
 ) -> None:
     """Other proxies, and their toxics, are not ours to take: never /reset."""
     server.create("theirs", upstream="127.0.0.1:9")
-    server.add("theirs", toxics()[0])
+    server.add("theirs", Toxic(name="slow", type="latency", stream="downstream", attributes={"latency": 5}))
 
     heal.heal(where, clock)
 
     assert set(server.proxies()) == {"theirs"}
-    assert server.proxies()["theirs"].toxic_names == (toxics()[0].name,)
+    assert server.proxies()["theirs"].toxic_names == ("slow",)
 
 
 def test_a_drill_that_died_before_its_first_line_is_healed(

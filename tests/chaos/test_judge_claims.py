@@ -59,7 +59,7 @@ def test_a_drill_in_which_everything_was_seen_is_held() -> None:
     judgement = judge(held_story().journal())
 
     assert judgement.verdict is HELD
-    assert [c.verdict for c in judgement.claims] == [HELD] * 8
+    assert [c.verdict for c in judgement.claims] == [HELD] * 9
     assert all(c.evidence for c in judgement.claims)
 
 
@@ -156,7 +156,7 @@ CASES: list[tuple[str, str, Verdict, Verdict, Callable[[Story], Story]]] = [
     ("the removal was not recorded", "restored", BROKE, BROKE,
      lambda s: s.without(of("fault-removed"))),
     ("the toxics were still there", "restored", BROKE, BROKE,
-     lambda s: s.changed(of("fault-removed"), toxics_left=["kmswd_blackhole_upstream"])),
+     lambda s: s.changed(of("fault-removed"), toxics_left=["kmswd_blackhole_0_upstream"])),
     ("nobody verified", "restored", BROKE, BROKE,
      lambda s: s.without(of("restore-verified"))),
     ("a proxy was left", "restored", BROKE, BROKE,

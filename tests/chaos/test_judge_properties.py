@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -31,6 +32,7 @@ def thinned(story: Story, seed: int, share: float, *, keep: set[str]) -> Story:
     return story.without(lambda one: one.event != "run-started" and one.event not in keep and rng.random() < share)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(flaw=st.sampled_from(sorted(FLAWS)), seed=st.integers(0, 2**32), share=st.floats(0.0, 1.0))
 def test_dropping_evidence_never_makes_a_drill_held(flaw: str, seed: int, share: float) -> None:

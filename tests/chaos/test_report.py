@@ -78,3 +78,57 @@ def test_a_drill_that_broke_nothing_has_a_report_too() -> None:
 
     assert "INCONCLUSIVE" in page
     assert "baseline missed" in page
+
+
+def test_everything_that_a_reader_asks_for_is_there() -> None:
+    """Verdict, timeline, claims, recovery in parts with their error, messages, what was touched, guards, evidence."""
+    page = report(held_story())
+
+    headings = re.findall(r"<h2[^>]*>([^<]+)</h2>", page)
+    assert headings == [
+        "Timeline",
+        "What had to be proved",
+        "Recovery time, in its parts",
+        "Recovery point, in messages",
+        "What was touched, and how it was undone",
+        "Guards, and who asked for it",
+        "Measured",
+        "Evidence",
+    ]
+    assert "first error → first answer without this region" in page
+    assert "± 1.0 s" in page
+    assert "0 did not open again" in page
+    assert "deleted, read back in line" in page
+    assert "@media print" in page
+    assert "prefers-color-scheme: dark" in page
+
+
+def test_a_fault_has_a_lane_and_one_that_was_not_removed_says_so() -> None:
+    """Its shade runs to the right edge."""
+    assert ">blackhole us-east-1<" in report(held_story())
+    assert ">blackhole us-east-1, not removed<" in report(held_story().without(of("fault-removed")))
+
+
+def test_what_was_left_behind_is_seen() -> None:
+    """A proxy of the drill is still on the server, and messages did not open."""
+    story = held_story().changed(
+        of("restore-verified"), proxies_left=["kmswd.20261124T031500Z-region-blackhole.us-east-1"]
+    )
+    story = story.changed(of("messages-checked", when="check"), opened=79, wrong=[5])
+
+    page = report(story)
+
+    assert "nobody saw it undone" in page
+    assert "Restore failed" in page
+    assert "1 did not open again" in page
+    assert "(numbers 5)" in page
+
+
+@pytest.mark.parametrize("hostile", ["<script>alert(1)</script>", "</style><img src=x>"])
+def test_what_guards_toxics_and_people_say_is_text(hostile: str) -> None:
+    """Everywhere in the page."""
+    story = held_story().changed(of("guard-checked"), detail=hostile, guard=hostile)
+    story = story.changed(of("run-started"), reason=hostile, approver={"arn": hostile}, versions={hostile: hostile})
+    story = story.changed(of("restore-verified"), finding=hostile).add(3.0, hostile)
+
+    assert hostile not in report(story)

@@ -40,7 +40,7 @@ def run(tmp_path: Path) -> Run:
         state=State(dir=tmp_path),
     )
     clock = ManualClock(start_utc=STARTED)
-    return Run(settings=settings, drill=drill(), target=TARGET, run_id=RUN_ID, clock=clock)
+    return Run(settings=settings, drill=drill(), targets=(TARGET,), run_id=RUN_ID, clock=clock)
 
 
 def test_the_steady_state_needs_every_canary_and_a_look_begun_since() -> None:
@@ -67,8 +67,10 @@ def test_the_fault_and_what_it_hurts_are_seen() -> None:
     """Failures at the target count from the injection on."""
     before, during, after = view_at(FAULT_ON - 0.5), view_at(30.0), view_at(60.0)
 
-    assert (before.fault_region, during.fault_region, after.fault_region) == ("", TARGET, "")
-    assert during.target_failures_since_fault > 10
+    assert (before.fault_regions, during.fault_regions, after.fault_regions) == ((), (TARGET,), ())
+    assert during.every_fault_bit
+    assert during.faults[0].bitten > 10
+    assert not before.every_fault_bit
     assert during.breakers[TARGET] == "open"
     assert in_state(before, TWIN, "OK")
     assert in_state(view_at(FAULT_ON + 33), TWIN, "ALARM")

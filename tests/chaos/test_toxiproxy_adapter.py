@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import random
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import pytest
 
 from kms_chaos.faults import undo
-from kms_chaos.faults.blackhole import blackhole, toxics
+from kms_chaos.faults.apply import Shown, Site, applied
 from kms_chaos.faults.bounded_http import ToxiproxyError, ToxiproxyUnreachableError
+from kms_chaos.faults.line import Line
+from kms_chaos.faults.plans import Blackhole, Ordered
 from kms_chaos.faults.toxics import ProxyState, Toxic
 from kms_chaos.faults.toxiproxy import Toxiproxy
 from kms_core import SystemClock
+from kms_core.testing import ManualClock
 from kms_watchdog.drills.undo import ProxyUndo
 
 
@@ -49,11 +54,13 @@ def echo() -> Iterator[str]:
         thread.join()
 
 
-def mine(state: ProxyState) -> ProxyUndo:
-    names = tuple(toxic.name for toxic in toxics())
+OURS = Toxic(name="kmswd_ours", type="timeout", stream="upstream", attributes={"timeout": 0})
+
+
+def mine(state: ProxyState, toxics: tuple[str, ...] = ()) -> ProxyUndo:
     return ProxyUndo(
         name=state.name, region="us-east-1", listen=state.listen, upstream=state.upstream, made_by_drill=True,
-        toxics=names,
+        toxics=toxics,
     )  # fmt: skip
 
 
@@ -75,15 +82,30 @@ def test_what_is_created_is_read_back(server: Toxiproxy, echo: str) -> None:
     server.delete(state.name)  # once more is harmless
 
 
+def black_hole(
+    server: Toxiproxy, state: ProxyState, lifted: Callable[[Shown], None] = lambda _: None
+) -> AbstractContextManager[Shown]:
+    order = Ordered(id="0-blackhole-us-east-1", region="us-east-1", plan=Blackhole(kind="blackhole"))
+    site = Site(
+        server=server,
+        proxy=mine(state, tuple(toxic.name for toxic in order.toxics)),
+        line=Line(state.address),
+        clock=ManualClock(),
+        rng=random.Random(0),
+        stop=threading.Event(),
+    )
+    return applied(order, site, lifted=lifted)
+
+
 def test_a_black_hole_bites_open_and_new_connections_and_is_lifted(server: Toxiproxy, echo: str) -> None:
     """While it lasts nothing comes back; afterwards the proxy carries bytes again, without a toxic on it."""
     state = server.create("kmswd.test.us-east-1", upstream=echo)
-    lifted: list[ProxyState] = []
+    lifted: list[Shown] = []
 
     with socket.create_connection(state.address, timeout=2) as pooled:
         pooled.settimeout(0.3)
-        with blackhole(server, mine(state), lifted=lifted.append) as hurt:
-            assert {(t["type"], t["stream"]) for t in hurt.toxics} == {
+        with black_hole(server, state, lifted.append) as hurt:
+            assert {(t["type"], t["stream"]) for t in hurt["toxics"]} == {
                 ("timeout", "upstream"),
                 ("timeout", "downstream"),
             }
@@ -93,17 +115,16 @@ def test_a_black_hole_bites_open_and_new_connections_and_is_lifted(server: Toxip
             with pytest.raises(TimeoutError):
                 ask(state, seconds=0.3)
 
-    assert lifted == [server.proxy(state.name)]
-    assert lifted[0].enabled
-    assert lifted[0].toxics == ()
-    assert ask(lifted[0]) == b"hello"
+    assert lifted == [{"proxy": state.name, "enabled": True, "toxics_left": []}]
+    assert server.proxies()[state.name].toxics == ()
+    assert ask(server.proxies()[state.name]) == b"hello"
 
 
 def test_a_black_hole_is_lifted_when_its_block_fails(server: Toxiproxy, echo: str) -> None:
     """Restoring is not for good endings only."""
     state = server.create("kmswd.test.us-east-1", upstream=echo)
 
-    with pytest.raises(ZeroDivisionError), blackhole(server, mine(state), lifted=lambda _: None):
+    with pytest.raises(ZeroDivisionError), black_hole(server, state):
         1 / 0  # noqa: B018 - any error will do
 
     assert server.proxies()[state.name].toxics == ()
@@ -114,7 +135,7 @@ def test_a_fault_on_a_disabled_proxy_is_refused(server: Toxiproxy, echo: str) ->
     state = server.create("kmswd.test.us-east-1", upstream=echo)
     server.disable(state.name)
 
-    with pytest.raises(ToxiproxyError, match="not enabled"), blackhole(server, mine(state), lifted=lambda _: None):
+    with pytest.raises(ToxiproxyError, match="not enabled"), black_hole(server, state):
         pytest.fail("the block must not run")
 
 
@@ -122,11 +143,11 @@ def test_a_proxy_of_somebody_else_gets_back_what_it_had(server: Toxiproxy, echo:
     """Only the drill's toxics are taken, and a proxy that was found disabled is not enabled."""
     state = server.create("theirs", upstream=echo)
     server.add("theirs", Toxic(name="slow", type="latency", stream="downstream", attributes={"latency": 5}))
-    server.add("theirs", toxics()[0])
+    server.add("theirs", OURS)
     server.disable("theirs")
     theirs = ProxyUndo(
         name="theirs", region="us-east-1", listen=state.listen, upstream=echo, made_by_drill=False, enabled=False,
-        toxics=(toxics()[0].name,),
+        toxics=(OURS.name,),
     )  # fmt: skip
 
     undo.lift(server, theirs)

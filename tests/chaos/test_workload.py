@@ -13,7 +13,7 @@ import pytest
 
 from kms_chaos import ledger
 from kms_chaos.canaries import CanaryRounds
-from kms_chaos.drill import Load
+from kms_chaos.drill_parts import Load
 from kms_chaos.ledger import Ledger, Sealed, another_context
 from kms_chaos.testing import REGIONS, RUN_ID, TARGET
 from kms_chaos.witness import Witness

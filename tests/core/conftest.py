@@ -144,6 +144,8 @@ class LocalAws:
     endpoints: dict[str, str]
     ca_bundle: str
     credentials: dict[str, str]
+    role: dict[str, str]
+    """The credentials of a session, with their token."""
     key_ids: dict[str, str]
 
     def client(self, region: str) -> Any:
@@ -167,8 +169,10 @@ class LocalAws:
 def local_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalAws]:
     """Serve three regions, and make the keys with their replicas and aliases as on AWS."""
     folder = tmp_path_factory.mktemp("local-aws")
+    roles = tmp_path_factory.mktemp("roles") / "roles.json"
+    roles.write_text(json.dumps({"RoleDetailList": [{"RoleName": "App"}]}))
     command = [sys.executable, "-m", "kms_local", "serve", "--dir", str(folder), "--no-toxiproxy"]
-    server = subprocess.Popen([*command, "--creating-seconds", "0"])
+    server = subprocess.Popen([*command, "--creating-seconds", "0", "--iam", str(roles)])
     try:
         document = _endpoints(server, folder / "endpoints.json")
         yield _with_keys(document)
@@ -199,6 +203,7 @@ def _with_keys(document: dict[str, Any]) -> LocalAws:
         endpoints={region: found["kms"] for region, found in document["regions"].items()},
         ca_bundle=document["ca_bundle"],
         credentials=document["credentials"],
+        role=document["roles"]["App"],
         key_ids={},
     )
     clients = {region: aws.client(region) for region in REGIONS}

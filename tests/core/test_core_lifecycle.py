@@ -195,7 +195,7 @@ def test_a_role_is_assumed_through_any_regions_sts(
     local_aws: Any, local_credentials: None, monkeypatch: pytest.MonkeyPatch, sts: Any
 ) -> None:
     """Once for all clients, though the home region's STS is down; KMS then sees the role's credentials."""
-    sts.keys = tuple(local_aws.credentials.values())
+    sts.keys = tuple(local_aws.role.values())
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAOURSELVES0000000")  # who may assume the role, and nothing in KMS
     endpoints = {EAST: AWAY, WEST: sts.url, IRELAND: sts.url}
     tokens: list[Any] = []
@@ -209,7 +209,9 @@ def test_a_role_is_assumed_through_any_regions_sts(
         assert core.encrypt(b"x", purpose="general", context=CONTEXT)
 
     assert sts.asked == ["AssumeRole"]
-    assert {token if isinstance(token, str) else token.decode() for token in tokens} == {"the role's"}
+    assert {token if isinstance(token, str) else token.decode() for token in tokens} == {
+        local_aws.role["aws_session_token"]
+    }
 
 
 def test_a_role_that_cannot_be_assumed_is_no_outage_of_kms(local_aws: Any, local_credentials: None) -> None:

@@ -79,12 +79,12 @@ def test_the_debug_log_shows_no_roles_credentials(
 ) -> None:
     """Neither the answer of STS, nor the token in the headers that are signed."""
     everything(caplog)
-    sts.keys = tuple(local_aws.credentials.values())
+    sts.keys = tuple(local_aws.role.values())
     with Core(local_aws.config(role_arn=ROLE, sts_endpoints={EAST: sts.url})) as core:
         core.encrypt(b"x", purpose="general", context=CONTEXT)
 
     text = "\n".join(record.getMessage() for record in caplog.records)
-    assert "the role's" not in text
+    assert local_aws.role["aws_session_token"] not in text
     assert sts.keys[1] not in text
 
 
@@ -140,7 +140,7 @@ def test_a_platforms_token_is_exchanged_where_sts_can_be_reached(
     token = tmp_path / "token"
     token.write_text("the platform's token")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
-    sts.keys = tuple(local_aws.credentials.values())
+    sts.keys = tuple(local_aws.role.values())
     config = local_aws.config(
         role_arn=ROLE,
         web_identity_token_file=str(token),
@@ -157,7 +157,7 @@ def test_a_platforms_token_is_exchanged_where_sts_can_be_reached(
 
 def test_a_throttled_sts_is_asked_elsewhere(local_aws: Any, local_credentials: None, sts: Sts) -> None:
     """It is a region's own, as its other limits are."""
-    sts.keys = tuple(local_aws.credentials.values())
+    sts.keys = tuple(local_aws.role.values())
     throttled = Sts()
     throttled.status, throttled.code = 400, "Throttling"
     try:
@@ -263,7 +263,7 @@ def test_an_sts_that_nobody_can_read_stops_no_start_and_blames_no_region(
     """Botocore raises what is none of its own errors; and the next region's STS is asked."""
     garbled = Sts()
     garbled.page, garbled.status = page, status
-    sts.keys = tuple(local_aws.credentials.values())
+    sts.keys = tuple(local_aws.role.values())
     try:
         with Core(local_aws.config(verify_account=True, sts_endpoints={EAST: garbled.url})) as core:
             assert core.encrypt(b"x", purpose="general", context=CONTEXT)
@@ -277,6 +277,35 @@ def test_an_sts_that_nobody_can_read_stops_no_start_and_blames_no_region(
         garbled.close()
 
     assert not recorder.of(BreakerMoved)
+
+
+def test_a_sender_of_the_applications_own_is_no_wait_for_credentials(
+    local_aws: Any, local_credentials: None, recorder: Any
+) -> None:
+    """A handler that sends in botocore's place keeps later ones from being called; a silent region stays silent.
+
+    A drill found it: requests through its route that nobody answered were excused, and their region with them.
+    """
+    go_on, signed = threading.Event(), threading.Event()
+    dark = threading.Event()
+
+    def on_client(region: str, client: Any) -> None:
+        def send(**_: Any) -> None:
+            if region == EAST and dark.is_set():
+                signed.set()
+                go_on.wait(20)
+
+        client.meta.events.register_first("before-send.kms", send)
+
+    config = local_aws.config(attempt_timeout_seconds=0.3, slow_call_seconds=0.3)
+    with Core(config, recorder, on_client) as core:
+        dark.set()
+        assert core.encrypt(b"x", purpose="general", context=CONTEXT)
+        go_on.set()
+
+    assert signed.is_set()
+    codes = {attempt.error_code for attempt in recorder.of(Attempt) if attempt.region == EAST}
+    assert codes == {"", "Deadline"}
 
 
 def test_only_the_request_that_waits_for_credentials_is_excused(
@@ -358,7 +387,7 @@ def test_a_platforms_token_needs_no_other_credentials(
     credential_process(monkeypatch, tmp_path, "import threading; threading.Event().wait(60)")
     token = tmp_path / "token"
     token.write_text("the platform's token")
-    sts.keys = tuple(local_aws.credentials.values())
+    sts.keys = tuple(local_aws.role.values())
     config = local_aws.config(role_arn=ROLE, web_identity_token_file=str(token), sts_endpoints={EAST: sts.url})
 
     with Core(config) as core:

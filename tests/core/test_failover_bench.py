@@ -9,13 +9,15 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_a_refused_region_costs_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
     """One row of the table, made as `make bench` makes it."""
     monkeypatch.syspath_prepend(str(ROOT))
     from benchmarks import core_failover  # noqa: PLC0415 - benchmarks are no package that is installed
+    from benchmarks.aws_servers import let_in  # noqa: PLC0415 - as above
     from benchmarks.local_aws import local_aws  # noqa: PLC0415 - as above
 
-    with local_aws() as aws, core_failover._credentials(aws):
+    with local_aws() as aws, let_in(aws.document["credentials"]):
         row, errors = core_failover._core_under(aws, "refused", open_seconds=0.2)
         truncated, more = core_failover._core_under(aws, "truncated", open_seconds=0.2)
 

@@ -703,7 +703,7 @@ def test_a_start_with_little_time_left_condemns_no_region(real_estate: FakeEstat
     pause = threading.Event()
     for region in real_estate.kms.values():
         region.during = lambda call: pause.wait(0.3)
-    hasty = dataclasses.replace(config, deadline_seconds=0.1, attempt_timeout_seconds=0.1)
+    hasty = dataclasses.replace(config, deadline_seconds=2.0, attempt_timeout_seconds=0.1)
     with Core(hasty, clock=CLOCK, connect=real_estate.connect) as core:
         before = {name: region.breaker for name, region in core.health().regions.items()}
     patient = dataclasses.replace(config, deadline_seconds=0.1)

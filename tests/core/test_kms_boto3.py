@@ -118,6 +118,17 @@ def good(**changes: Any) -> bytes:
     return json.dumps({"KeyId": ARN, "Plaintext": "AAEC", "CiphertextBlob": "AwQ="} | changes).encode()
 
 
+def test_a_request_says_who_asks(server: Server) -> None:
+    """One user agent, ours: AWS support finds our requests by it, and botocore's own would cost a part of each call."""
+    server.answer(200, good())
+    with client(url(server)) as kms:
+        kms.decrypt(b"blob", ARN, {"a": "b"})
+    head = server.requests[0].partition(b"\r\n\r\n")[0].decode()
+    [agent] = [line for line in head.splitlines() if line.lower().startswith("user-agent:")]
+
+    assert agent.partition(": ")[2].startswith("kms-core Botocore/")
+
+
 def test_an_answer_comes_out_whole(server: Server) -> None:
     """Fields and request id, for each of the three operations; the request carries key and context."""
     server.answer(200, good())

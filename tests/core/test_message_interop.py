@@ -163,6 +163,7 @@ def test_the_sdk_reads_frames_of_any_length(oracle: LocalKey, frame_length: int)
     assert sdk_open(oracle, ours) == (plaintext, {"a": "b"})
 
 
+@pytest.mark.slow
 def test_every_damage_that_the_core_refuses_the_sdk_refuses_too(oracle: LocalKey) -> None:
     """A differential: no bit flip and no truncation of a short message divides the two."""
     message = sdk_seal(oracle, b"attack at dawn", {"a": "b"}, 0x0478, 128)

@@ -44,6 +44,7 @@ def mutated(rng: random.Random, whole: bytes) -> bytes:
     return bytes(edited)
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_mutations_raise_nothing_else() -> None:
     """Of a message with a context, two wrapped keys and three frames; each is refused, and as `MessageError`."""
     wrapped = [EncryptedDataKey(provider_id="aws-kms", provider_info=b"arn", ciphertext=b"wrapped")] * 2

@@ -20,7 +20,7 @@ import pytest
 from kms_core import Core, MessageError
 from kms_core.message import parse_header
 
-pytestmark = pytest.mark.usefixtures("local_credentials")
+pytestmark = [pytest.mark.usefixtures("local_credentials"), pytest.mark.slow]  # `make interop` runs them all
 
 HERE = Path(__file__).parent / "peers"
 BUILT = Path(__file__).parents[2] / ".state" / "interop"

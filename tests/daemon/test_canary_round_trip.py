@@ -69,6 +69,7 @@ def test_the_steps_are_timed_by_the_clock(core: Core, estate: FakeEstate, clock:
     found = runner.run(CANARY, core, clock)
 
     assert found.steps == {"seal": pytest.approx(0.4), "open": pytest.approx(0.4)}
+    assert found.detail == ""
     assert found.duration_seconds == pytest.approx(0.8)
 
 
@@ -79,6 +80,7 @@ def test_a_good_answer_past_the_deadline_is_a_timeout(core: Core, estate: FakeEs
     found = runner.run(RoundTrip("us-west-2", "general", deadline_seconds=0.7), core, clock)
 
     assert (found.outcome, found.reason, found.error_code) == (Outcome.FAILED, Reason.TIMEOUT, "Deadline")
+    assert found.detail == "open: took longer than 0.7 s"
 
 
 def test_a_canary_out_of_time_does_not_go_on_asking(core: Core, estate: FakeEstate, clock: ManualClock) -> None:
@@ -105,6 +107,9 @@ def test_a_canary_out_of_time_does_not_go_on_asking(core: Core, estate: FakeEsta
         pytest.param("ExpiredTokenException", Outcome.BLIND, Reason.NO_CREDENTIALS, id="expired-credentials"),
         pytest.param("UnrecognizedClientException", Outcome.BLIND, Reason.NO_CREDENTIALS, id="wrong-credentials"),
         pytest.param("NoCredentialsError", Outcome.BLIND, Reason.NO_CREDENTIALS, id="no-credentials"),
+        pytest.param("CredentialsLate", Outcome.BLIND, Reason.NO_CREDENTIALS, id="late-credentials"),
+        pytest.param("TokenRetrievalError", Outcome.BLIND, Reason.NO_CREDENTIALS, id="no-token"),
+        pytest.param("RequestExpired", Outcome.BLIND, Reason.NO_CREDENTIALS, id="our-clock"),
     ],
 )
 def test_each_failure_becomes_its_own_answer(
@@ -117,6 +122,9 @@ def test_each_failure_becomes_its_own_answer(
 
     assert (found.outcome, found.reason) == (outcome, reason)
     assert found.error_code == code
+    assert found.detail.startswith("seal: ")
+    assert f"us-west-2: GenerateDataKey {code}" in found.detail
+    assert "\n" not in found.detail
 
 
 def test_other_bytes_than_were_sealed_are_a_mismatch(core: Core, clock: ManualClock) -> None:
@@ -137,6 +145,18 @@ def test_other_bytes_than_were_sealed_are_a_mismatch(core: Core, clock: ManualCl
     found = runner.run(CANARY, cast("Core", Swapping()), clock)
 
     assert (found.outcome, found.reason) == (Outcome.FAILED, Reason.MISMATCH)
+    assert found.detail == "open: it opened, to other bytes than were sealed"
+
+
+def test_what_kms_refused_is_told_with_its_code(core: Core, estate: FakeEstate, clock: ManualClock) -> None:
+    """The core's own text withholds why a message was refused; whoever mends it needs to know."""
+    estate["us-west-2"].script.extend([None, "InvalidCiphertextException"])
+
+    found = runner.run(CANARY, core, clock)
+
+    assert found.detail == (
+        "open: the message cannot be opened: us-west-2: Decrypt InvalidCiphertextException after 0 ms"
+    )
 
 
 def test_entropy_is_an_argument(core: Core, clock: ManualClock) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -13,14 +14,16 @@ from hypothesis import strategies as st
 
 from kms_core.events import Attempt, BreakerMoved
 from kms_watchdog import metrics
+from kms_watchdog.drills.verdict import Verdict
 from kms_watchdog.health import Subject
-from kms_watchdog.results import Mode, Outcome
+from kms_watchdog.results import CanaryResult, Mode, Outcome, Reason
 from kms_watchdog.sinks.cloudwatch import DRILL_TAIL_PERIODS, CloudWatchSink, Publishing
 from kms_watchdog.sinks.datum import MAX_VALUES, Datum, datums
 from kms_watchdog.sinks.sink import DrillChange, Seen
 
 REGIONS = ("us-east-1", "us-west-2")
 SUBJECTS = [Subject("round_trip", region, "general") for region in REGIONS]
+KINDS = ("clock_offset", "round_trip")
 NOW = START.timestamp()
 PERIOD = 10
 LIVE, DRILL = "ParkerFlight/KMS", "ParkerFlight/KMS/Drill"
@@ -36,8 +39,15 @@ def publishing(period_seconds: int = PERIOD) -> Publishing:
 
 
 @pytest.fixture
-def sink() -> CloudWatchSink:
-    return CloudWatchSink(publishing(), subjects=SUBJECTS, now=NOW)
+def faults() -> list[str]:
+    """What nobody has undone yet."""
+    return []
+
+
+@pytest.fixture
+def sink(faults: list[str]) -> CloudWatchSink:
+    subjects = [*SUBJECTS, Subject("clock_offset", "us-east-1", "")]
+    return CloudWatchSink(publishing(), subjects=subjects, now=NOW, faults=lambda: len(faults))
 
 
 def find(found: Iterable[Datum], name: str, *dimensions: str, namespace: str = LIVE) -> list[Datum]:
@@ -51,9 +61,9 @@ def total(found: Iterable[Datum], name: str, *dimensions: str, namespace: str = 
     return sum(v * c for v, c in zip(datum.values, datum.counts, strict=True))
 
 
-def change(*, active: bool, at: float) -> DrillChange:
+def change(*, active: bool, at: float, verdict: Verdict | None = None) -> DrillChange:
     at_utc = START + timedelta(seconds=at)
-    return DrillChange(run_id="r", drill="d", region="us-east-1", active=active, verdict=None, at_utc=at_utc)
+    return DrillChange(run_id="r", drill="d", region="us-east-1", active=active, verdict=verdict, at_utc=at_utc)
 
 
 def seen(event: Attempt | BreakerMoved, *, mode: Mode = Mode.LIVE, at: float = 0.0) -> Seen:
@@ -76,14 +86,128 @@ def test_looks_are_counted_per_region(sink: CloudWatchSink) -> None:
     assert total(found, "CanaryBlind", "us-east-1") == 1
 
 
-def test_a_quiet_period_is_told_in_zeros(sink: CloudWatchSink) -> None:
-    """Every count of every region, breakers and heartbeat: CloudWatch takes silence for "no data"."""
+def test_a_clock_set_back_silences_nothing(sink: CloudWatchSink) -> None:
+    """It spoke for no period before its first one: for a day after a step of a day, no zero and no state was told."""
+    sink.close(NOW + PERIOD)
+
+    sink.close(NOW - 86_400 + PERIOD)
+    found = sink.close(NOW - 86_400 + 2 * PERIOD)
+
+    assert total(found, "CanaryFailures", "us-east-1") == 0
+    assert len(find(found, "CircuitBreakerState", "us-east-1")) == 1
+
+
+def of(kind: str, outcome: Outcome = Outcome.OK, **more: Any) -> CanaryResult:
+    return replace(result(outcome, **more), canary=kind)
+
+
+def test_regions_and_all_count_round_trips_alone(sink: CloudWatchSink) -> None:
+    """They are the objective's; CloudWatch makes no sum of its own, so that of all is published."""
+    sink.write(result(Outcome.FAILED, at=1))
+    sink.write(result(at=1, region="us-west-2"))
+    sink.write(result(Outcome.BLIND, at=1))
+    sink.write(of("clock_offset", Outcome.FAILED, at=1))
+
     found = sink.close(NOW + PERIOD)
 
-    names = {(d.name, d.dimensions[0][1]) for d in found}
+    assert (total(found, "CanaryRuns"), total(found, "CanaryFailures")) == (2, 1)
+    assert total(found, "CanaryFailures", "us-east-1") == 1
+
+
+def test_each_kind_counts_its_failures_and_its_blindness(sink: CloudWatchSink) -> None:
+    """So that an alarm can stand on must-fail canaries, and on each other kind."""
+    sink.write(of("must_fail_kms", Outcome.FAILED, at=1, reason=Reason.ACCEPTED_MUST_REFUSE))
+    sink.write(of("clock_offset", Outcome.BLIND, at=1))
+
+    found = sink.close(NOW + PERIOD)
+
+    assert total(found, "CanaryFailures", "must_fail_kms") == 1
+    assert total(found, "CanaryBlind", "clock_offset") == 1
+    assert total(found, "CanaryFailures", "clock_offset") == 0
+
+
+def test_a_key_is_told_usable_or_not_until_nobody_could_look(sink: CloudWatchSink) -> None:
+    """In each period anew, since alarms read periods; after a blind look nothing, which is not "usable"."""
+    where = ("us-east-1", "general")
+    sink.write(of("key_state", at=1, facts={"usable": 1.0}))
+    first, second = sink.close(NOW + 10), sink.close(NOW + 20)
+    sink.write(of("key_state", Outcome.FAILED, at=21, facts={"usable": 0.0}))
+    third = sink.close(NOW + 30)
+    sink.write(of("key_state", Outcome.BLIND, at=31, facts={"usable": 1.0}))
+    fourth = sink.close(NOW + 40)
+
+    told = [find(found, "KeyUsable", *where) for found in (first, second, third, fourth)]
+
+    assert [each[0].values for each in told[:3]] == [(1.0,), (1.0,), (0.0,)]
+    assert told[3] == []
+
+
+def test_drift_is_told_as_the_number_of_regions_that_differ(sink: CloudWatchSink) -> None:
+    """Of each key; a failure of another kind is not drift, and a blind look is not agreement."""
+    sink.write(of("replica_drift", Outcome.FAILED, at=1, reason=Reason.DRIFT))
+    sink.write(of("replica_drift", Outcome.FAILED, at=1, reason=Reason.DRIFT, region="us-west-2"))
+    sink.write(of("replica_drift", Outcome.FAILED, at=1, reason=Reason.TIMEOUT, region="eu-west-1"))
+    first = sink.close(NOW + 10)
+    sink.write(of("replica_drift", at=11))
+    sink.write(of("replica_drift", Outcome.BLIND, at=11, region="us-west-2"))
+    second = sink.close(NOW + 20)
+
+    assert total(first, "ReplicaDrift", "general") == 2
+    assert total(second, "ReplicaDrift", "general") == 0
+
+
+def test_drills_that_run_and_that_broke_are_told_live(sink: CloudWatchSink) -> None:
+    """Also one that began and ended within a period; once it is known, its zeros are told too."""
+    sink.on_drill(change(active=True, at=1))
+    sink.on_drill(change(active=False, at=5, verdict=Verdict.BROKE))
+    sink.on_drill(change(active=False, at=6, verdict=Verdict.INCONCLUSIVE))
+
+    first, second = sink.close(NOW + 10), sink.close(NOW + 20)
+
+    assert max(find(first, "DrillActive")[0].values) == 1
+    assert max(find(second, "DrillActive")[0].values) == 0
+    assert (total(first, "DrillFailed", "d"), total(second, "DrillFailed", "d")) == (1, 0)
+
+
+def test_a_drill_that_broke_before_the_start_is_not_counted_again(sink: CloudWatchSink) -> None:
+    """What a restart reads from old journals was told by the process before it."""
+    sink.on_drill(change(active=False, at=-3600, verdict=Verdict.BROKE))
+
+    assert total(sink.close(NOW + 10), "DrillFailed", "d") == 0
+
+
+def test_faults_left_behind_are_counted(sink: CloudWatchSink, faults: list[str]) -> None:
+    """As many as there are when the period is closed."""
+    faults += ["kmswd.r.us-east-1", "kmswd.r.us-west-2"]
+
+    assert total(sink.close(NOW + 10), "FaultsActive") == 2
+
+
+def test_a_refusal_that_was_asked_for_is_a_success(sink: CloudWatchSink) -> None:
+    """Must-fail canaries want it; else the setup guide's metric would show failures for ever."""
+    usual: dict[str, Any] = {"region": "us-east-1", "operation": "Decrypt", "purpose": "general", "seconds": 0.02}
+    sink.on_event(
+        seen(
+            Attempt(**usual, error_code="IncorrectKeyException", request_id="", pinned=True, refusal_wanted=True), at=1
+        )
+    )
+
+    found = sink.close(NOW + 10)
+
+    assert total(found, "KMSOperationDuration", "us-east-1", "Decrypt", "true") == 20
+    assert find(found, "KMSOperationDuration", "us-east-1", "Decrypt", "false") == []
+
+
+def test_a_quiet_period_is_told_in_zeros(sink: CloudWatchSink) -> None:
+    """Every count of every region and kind, of all, breakers, drills, heartbeat: it takes silence for "no data"."""
+    found = sink.close(NOW + PERIOD)
+
+    names = {(d.name, *(value for _, value in d.dimensions)) for d in found}
     counts = {"CanaryRuns", "CanaryFailures", "CanaryBlind", "CircuitBreakerState"}
-    expected = {(name, region) for name in counts for region in REGIONS}
-    assert names == {*expected, ("CanaryHeartbeat", "test-us-east-1")}
+    by_region = {(name, region) for name in counts for region in REGIONS}
+    by_kind = {(name, kind) for name in ("CanaryFailures", "CanaryBlind") for kind in KINDS}
+    of_all = {("CanaryRuns",), ("CanaryFailures",), ("DrillActive",), ("FaultsActive",)}
+    assert names == {*by_region, *by_kind, *of_all, ("CanaryHeartbeat", "test-us-east-1")}
     assert all(d.values == (0.0,) for d in found)
 
 
@@ -144,7 +268,7 @@ def test_equal_latencies_share_an_entry(sink: CloudWatchSink) -> None:
 
 
 def test_the_heartbeat_counts_whole_rounds(sink: CloudWatchSink) -> None:
-    """Each canary once, whatever it saw; half a round is none."""
+    """Each round trip once, whatever it saw; half a round is none; kinds that look seldom are not waited for."""
     sink.write(result(at=1))
     sink.write(result(at=2))
     sink.write(result(Outcome.FAILED, at=3, region="us-west-2"))
@@ -225,6 +349,9 @@ def test_without_a_drill_its_namespace_is_silent(sink: CloudWatchSink) -> None:
 def test_every_metric_that_is_declared_is_published(sink: CloudWatchSink) -> None:
     """With its exact dimensions, since CloudWatch never sums over them."""
     sink.write(result(at=1))
+    sink.write(of("key_state", at=1, facts={"usable": 1.0}))
+    sink.write(of("replica_drift", at=1))
+    sink.on_drill(change(active=False, at=-60))
     sink.on_event(
         seen(
             Attempt(

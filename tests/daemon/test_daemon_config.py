@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from kms_core import CoreConfig
-from kms_watchdog.config import CANARY_CONTEXT, EXPECTED, ConfigError, Settings, fingerprint, load
+from kms_watchdog.config import CANARY_CONTEXT, EXPECTED, ConfigError, Settings, load
 
 EXAMPLE = Path(__file__).parents[2] / "daemon" / "watchdog.example.toml"
 
@@ -84,6 +84,14 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_name(
         pytest.param(
             "[canaries]\ninterval_seconds = 5\ndeadline_seconds = 5\n", "canaries", "below interval_seconds", id="pair"
         ),
+        pytest.param(
+            "[canaries.golden]\ndeadline_seconds = 30\n",
+            "canaries",
+            "golden.deadline_seconds (30) must be below its interval_seconds (30)",
+            id="a-kinds-pair",
+        ),
+        pytest.param("[canaries]\nkinds = ['golden']\n", "canaries", "must name round_trip", id="no-round-trips"),
+        pytest.param("[canaries]\nkinds = ['round_trip', 'round_trip']\n", "canaries", "not repeat", id="kind-twice"),
         pytest.param("[http]\nlisten = '9464'\n", "http.listen", "HOST:PORT", id="address"),
         pytest.param("[cloudwatch]\nperiod_seconds = 30\n", "cloudwatch.period_seconds", "10 or 60", id="choice"),
         pytest.param("[keys.PII]\nalias = 'alias/x'\n", "keys", "1 to 32 of a-z and 0-9", id="purpose"),
@@ -133,8 +141,19 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert refusal(path) == f"{path}: cannot be read: No such file or directory"
 
 
-def test_a_ca_bundle_that_is_not_there_is_refused(write_config: Callable[..., Path], tmp_path: Path) -> None:
-    """A missing certificate file is found when the file is read, not at the first handshake."""
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        pytest.param(None, "is not there", id="not-there"),
+        pytest.param("no PEM\n", "cannot be read as one", id="no-certificates"),
+    ],
+)
+def test_a_ca_bundle_without_certificates_is_refused(
+    write_config: Callable[..., Path], tmp_path: Path, content: str | None, says: str
+) -> None:
+    """That is found when the file is read: at the first use it ended `check-config`, and a reload, in a traceback."""
+    if content is not None:
+        (tmp_path / "ca.pem").write_text(content)
     path = write_config(
         base="""
 [estate]
@@ -152,7 +171,7 @@ dir = "state"
     said = refusal(path)
 
     assert "estate.ca_bundle" in said
-    assert str(tmp_path / "ca.pem") in said
+    assert f"{tmp_path / 'ca.pem'} {says}" in said
 
 
 @pytest.mark.parametrize(
@@ -205,14 +224,6 @@ def test_settings_are_frozen(settings: Settings) -> None:
 def test_listen_is_taken_apart(write_config: Callable[..., Path], listen: str, address: tuple[str, int]) -> None:
     """Host and port, brackets off."""
     assert load(write_config(f"[http]\nlisten = '{listen}'\n")).http.address == address
-
-
-def test_the_fingerprint_tells_contents_apart(write_config: Callable[..., Path]) -> None:
-    """Two files of one content look alike, another content does not."""
-    one, same = write_config(name="a.toml"), write_config(name="b.toml")
-    other = write_config("# more", name="c.toml")
-
-    assert fingerprint(one) == fingerprint(same) != fingerprint(other)
 
 
 def test_the_canary_context_is_one_pair() -> None:

@@ -2,122 +2,26 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
-import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from daemon_kit import JournalFile, LocalCloud, result, undo_record, write_undo
+from running_daemon import CLOCK, Start, config, provisioned, start
 from waiting import wait_until
 
-from kms_core.clock import SystemClock
 from kms_watchdog.results import Mode, Outcome
 
-CLOCK = SystemClock()
+__all__ = ["config", "provisioned", "start"]
+
 FAILURES = ("error", "timeout", "throttled", "denied", "mismatch")
-
-
-@dataclass
-class Running:
-    """A daemon on its way."""
-
-    process: subprocess.Popen[str]
-    folder: Path
-    log: Path
-    started: float
-
-    @property
-    def url(self) -> str:
-        return str(json.loads((self.folder / "state" / "http.json").read_text())["url"])
-
-    def get(self, path: str) -> tuple[int, str]:
-        """Ask it; (0, "") while nobody answers."""
-        address = urlsplit(self.url)
-        with closing(http.client.HTTPConnection(address.hostname or "", address.port, timeout=10)) as connection:
-            try:
-                connection.request("GET", path)
-                answer = connection.getresponse()
-                return answer.status, answer.read().decode()
-            except OSError:
-                return 0, ""
-
-    def value(self, name: str, **labels: str) -> float:
-        """Return the sum of a metric's series that carry `labels`."""
-        total = 0.0
-        for line in self.get("/metrics")[1].splitlines():
-            series, _, number = line.rpartition(" ")
-            if re.match(rf"kms_watchdog_{name}(\{{|$)", series) and all(
-                f'{k}="{v}"' in series for k, v in labels.items()
-            ):
-                total += float(number)
-        return total
-
-    def events(self, name: str) -> list[dict[str, Any]]:
-        """Return the log's events of that name."""
-        found = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
-        return [event for event in found if event["event"] == name]
-
-    def stop(self, number: int = signal.SIGTERM) -> int:
-        self.process.send_signal(number)
-        return self.process.wait(15)
-
-
-Start = Callable[..., Running]
-
-
-@pytest.fixture
-def start(cloud: LocalCloud) -> Iterator[Start]:
-    """Start daemons; whoever is left at the end is killed."""
-    made: list[Running] = []
-
-    def run(config: Path, **environment: str) -> Running:
-        log = config.parent / "daemon.log"
-        with log.open("w") as file:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "kms_watchdog", "run", "--config", str(config)],
-                env={**cloud.environment, **environment},
-                stdout=subprocess.DEVNULL,
-                stderr=file,
-                text=True,
-            )
-        made.append(Running(process, config.parent, log, CLOCK.monotonic()))
-        wait_until(
-            lambda: (config.parent / "state" / "http.json").exists() or process.poll() is not None, says="it listens"
-        )
-        assert process.poll() is None, log.read_text()
-        return made[-1]
-
-    yield run
-    for running in made:
-        if running.process.poll() is None:
-            running.process.kill()
-        running.process.wait(10)
-
-
-@pytest.fixture(scope="module")
-def provisioned(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The prefix of keys that exist."""
-    config = cloud.config(tmp_path_factory.mktemp("provision"), prefix="daemon")
-    assert cloud.run("provision", "apply", "--yes", config=config).returncode == 0
-    return "daemon"
-
-
-@pytest.fixture
-def config(cloud: LocalCloud, provisioned: str, tmp_path: Path) -> Path:
-    return cloud.config(tmp_path, prefix=provisioned)
 
 
 def silent_port() -> tuple[socket.socket, int]:
@@ -144,6 +48,7 @@ def test_from_start_to_green_to_a_clean_end(start: Start, config: Path) -> None:
     assert not (daemon.folder / "state" / "http.json").exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_a_clean_end_too(start: Start, config: Path) -> None:
     """No traceback."""
     daemon = start(config)
@@ -152,6 +57,7 @@ def test_ctrl_c_is_a_clean_end_too(start: Start, config: Path) -> None:
     assert "Traceback" not in daemon.log.read_text()
 
 
+@pytest.mark.slow
 def test_numbers_reach_cloudwatch_in_two_regions(start: Start, config: Path, cloud: LocalCloud) -> None:
     """With exact dimensions, zeros said; what was counted last is flushed at exit."""
     daemon = start(config)
@@ -189,6 +95,7 @@ def cloudwatch_sum(cloud: LocalCloud, where: str, metric: str, region: str) -> f
     return sum(float(point["Sum"]) for point in points)
 
 
+@pytest.mark.slow
 def test_a_region_that_goes_silent_is_degraded_and_named(start: Start, config: Path, cloud: LocalCloud) -> None:
     """One region is a black hole from the start: the others turn green, and it says which and why."""
     hole, port = silent_port()
@@ -295,6 +202,7 @@ def test_what_a_dead_drill_left_is_healed(start: Start, config: Path, new_drill:
     assert daemon.stop() == 0
 
 
+@pytest.mark.slow
 def test_no_secret_is_ever_written(start: Start, config: Path, cloud: LocalCloud) -> None:
     """Neither credentials nor plaintext in logs, state, metrics or pages."""
     daemon = start(config)
@@ -308,6 +216,7 @@ def test_no_secret_is_ever_written(start: Start, config: Path, cloud: LocalCloud
     assert not any(secret.encode() in raw for raw in written)
 
 
+@pytest.mark.slow
 def test_many_at_once_do_not_disturb_the_canaries(start: Start, config: Path) -> None:
     """A few hundred requests from many clients: each answered or told to come back, and the looks go on."""
     daemon = start(config)
@@ -330,6 +239,7 @@ def test_many_at_once_do_not_disturb_the_canaries(start: Start, config: Path) ->
     assert sum(daemon.value("canary_runs_total", result=label) for label in (*FAILURES, "blind")) == 0
 
 
+@pytest.mark.slow
 def test_it_is_small(start: Start, config: Path) -> None:
     """Under 120 MiB after a round, and every thread is accounted for."""
     daemon = start(config)

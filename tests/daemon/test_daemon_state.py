@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -104,16 +105,6 @@ def test_a_damaged_file_is_moved_aside_and_begun_anew(
     assert len(list(tmp_path.glob("x.db.damaged-*"))) == 1
 
 
-def test_a_file_of_a_newer_version_is_refused(open_file: Callable[..., SqliteFile], tmp_path: Path) -> None:
-    """Not moved aside: it is whole, and the newer version will want it."""
-    open_file(version=2).close()
-
-    with pytest.raises(StateError, match="newer version"):
-        open_file(version=1)
-
-    assert not list(tmp_path.glob("*.damaged-*"))
-
-
 def test_a_folder_instead_of_a_file_is_refused_in_one_line(
     open_file: Callable[..., SqliteFile], tmp_path: Path
 ) -> None:
@@ -138,6 +129,21 @@ def test_when_the_disk_stands_still_callers_are_refused(open_file: Callable[...,
     go_on.set()
 
 
+def test_closing_waits_for_no_disk_that_stands_still(open_file: Callable[..., SqliteFile]) -> None:
+    """It raised after ten seconds, and the files after it were not closed at all."""
+    file, go_on = open_file(), threading.Event()
+    file.submit(lambda _: go_on.wait(30))
+    with contextlib.suppress(queue.Full):
+        for _ in range(20_000):
+            file.submit(lambda _: None)
+
+    with structlog.testing.capture_logs() as logs:
+        file.close()
+    go_on.set()
+
+    assert [entry["event"] for entry in logs] == ["sqlite.not_closed"]
+
+
 def test_a_second_daemon_is_kept_out(tmp_path: Path) -> None:
     """By a lock that the kernel lets go of; the line says who holds it."""
     folder = StateFolder(tmp_path)
@@ -146,6 +152,27 @@ def test_a_second_daemon_is_kept_out(tmp_path: Path) -> None:
 
     with folder.owned():
         pass
+
+
+def test_a_lock_that_cannot_be_taken_is_one_line(tmp_path: Path) -> None:
+    """And no traceback: something else is in its place."""
+    (tmp_path / "daemon.lock").mkdir()
+
+    with (
+        pytest.raises(StateError, match=r"daemon\.lock: cannot be opened: Is a directory"),
+        StateFolder(tmp_path).owned(),
+    ):
+        pass
+
+
+def test_the_pid_is_taken_away(tmp_path: Path) -> None:
+    """`kill -HUP $(cat daemon.lock)` would hit whoever has the number now."""
+    folder = StateFolder(tmp_path)
+    with folder.owned():
+        told = (tmp_path / "daemon.lock").read_text()
+
+    assert told == str(os.getpid())
+    assert (tmp_path / "daemon.lock").read_text() == ""
 
 
 def test_the_folder_is_made(tmp_path: Path) -> None:
@@ -198,6 +225,15 @@ def test_the_address_is_told_and_taken_away(tmp_path: Path) -> None:
     folder.forget_url()
 
     assert told == {"url": "http://127.0.0.1:5", "pid": os.getpid()}
+
+
+def test_an_address_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    """As on a full disk: the daemon says so and watches on."""
+    folder = StateFolder(tmp_path)
+    folder.http.with_suffix(".tmp").mkdir()
+
+    with pytest.raises(StateError, match=r"http\.json: cannot be written"):
+        folder.tell_url("http://127.0.0.1:5")
     assert not folder.http.exists()
 
 
@@ -252,33 +288,3 @@ def test_the_history_survives_a_restart(open_history: Callable[[], HistorySink])
 
     assert [tick.outcome for tick in second.ticks()[SUBJECT]] == [Outcome.OK, Outcome.BLIND]
     assert [failure.outcome for failure in second.failures()] == [Outcome.FAILED, Outcome.BLIND]
-
-
-def test_old_results_are_forgotten(open_history: Callable[[], HistorySink], clock: ManualClock, tmp_path: Path) -> None:
-    """Two weeks are kept: the file does not grow for ever."""
-    history = open_history()
-    history.write(result(at=0))
-    clock.advance(15 * 86_400)
-    for i in range(499):
-        history.write(result(at=15 * 86_400 + i))
-    history.close()
-
-    with sqlite3.connect(tmp_path / "history.db") as db:
-        (rows,) = db.execute("SELECT count(*) FROM results").fetchone()
-    db.close()
-    assert rows == 499
-
-
-def test_a_full_disk_is_told_once_and_the_page_lives_on(open_history: Callable[[], HistorySink]) -> None:
-    """Looks are kept in memory; the log says when writing failed and when it works again."""
-    history = open_history()
-    history._file.call(lambda db: db.execute("PRAGMA max_page_count = 1").fetchone())
-    with structlog.testing.capture_logs() as logs:
-        for i in range(200):
-            history.write(result(at=i, request_id="r" * 1000))
-        history._file.call(lambda db: db.execute("PRAGMA max_page_count = 1000000").fetchone())
-        history.write(result(at=201))
-        history._file.call(lambda _: None)
-
-    assert [entry["event"] for entry in logs] == ["history.failed", "history.recovered"]
-    assert len(history.ticks()[SUBJECT]) == TICKS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,14 +14,16 @@ from kms_core.events import BreakerMoved
 from kms_core.testing import ManualClock
 from kms_watchdog import aws
 from kms_watchdog.canaries.canary import canary_id
+from kms_watchdog.canaries.roster import Ports, live_canaries
 from kms_watchdog.config import Settings
-from kms_watchdog.daemon import live_canaries, subject_of
+from kms_watchdog.daemon import subject_of
 from kms_watchdog.health import Board, Status, Subject
-from kms_watchdog.results import Mode, Outcome
+from kms_watchdog.results import Kind, Mode, Outcome
 from kms_watchdog.scheduler import Job
 from kms_watchdog.sinks.cloudwatch_path import CloudWatchPath
 from kms_watchdog.sinks.health import HealthSink
 from kms_watchdog.sinks.prometheus import Exposition
+from kms_watchdog.sinks.queue import MetricQueue
 from kms_watchdog.sinks.sink import DrillChange, LiveEvents, Seen, tell_drill
 
 SUBJECTS = [Subject("round_trip", region, "general") for region in ("us-east-1", "us-west-2")]
@@ -48,7 +51,9 @@ def breakers() -> dict[str, str]:
 
 @pytest.fixture
 def health(clock: ManualClock, boards: Boards, breakers: dict[str, str]) -> HealthSink:
-    return HealthSink(SUBJECTS, clock, interval_seconds=30, breakers=lambda: breakers, boards=[boards])
+    return HealthSink(
+        SUBJECTS, clock, stale_after_seconds={"round_trip": 90.0}, breakers=lambda: breakers, boards=[boards]
+    )
 
 
 def all_ok(health: HealthSink) -> None:
@@ -151,10 +156,10 @@ def path(
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     aws._session.cache_clear()
-    subjects = [subject_of(canary) for canary in live_canaries(settings)]
-    made = CloudWatchPath(settings, subjects, tmp_path / "cloudwatch.db", Exposition(), clock)
+    subjects = [subject_of(canary) for canary in live_canaries(Ports(settings, ManualClock()))]
+    made = CloudWatchPath(settings, subjects, MetricQueue(tmp_path / "cloudwatch.db", clock), Exposition(), clock)
     yield made
-    made.close()
+    made._queue.close()
     aws._session.cache_clear()
 
 
@@ -198,8 +203,26 @@ def test_a_finished_period_goes_to_the_queue(path: CloudWatchPath, clock: Manual
 
 
 def test_there_is_a_canary_for_each_region_and_key(settings: Settings) -> None:
-    """In the order of the configuration, each with a name of its own."""
-    canaries = live_canaries(settings)
+    """Kind by kind, in the order of the configuration, each with a name of its own."""
+    canaries = live_canaries(Ports(settings, ManualClock()))
+    counts = Counter(canary.kind for canary in canaries)
 
-    assert len({canary_id(canary) for canary in canaries}) == len(canaries) == 6
+    assert len({canary_id(canary) for canary in canaries}) == len(canaries)
+    assert list(counts) == list(Kind)
+    pairs_and_keys, regions_and_keys, regions, keys, published = 6 * 2, 3 * 2, 3, 2, 2
+    assert counts == {
+        Kind.ROUND_TRIP: regions_and_keys,
+        Kind.CROSS_REGION: pairs_and_keys,
+        Kind.FAILOVER_PATH: keys,
+        Kind.GOLDEN: regions_and_keys,
+        Kind.MUST_FAIL_CORE: keys,
+        Kind.MUST_FAIL_KMS: regions_and_keys,
+        Kind.APPLICATION_ACCESS: regions_and_keys,
+        Kind.COLD_CONNECTION: regions,
+        Kind.CLOCK_OFFSET: regions,
+        Kind.ALARM_PATH: published,
+        Kind.KEY_STATE: regions_and_keys,
+        Kind.REPLICA_DRIFT: regions_and_keys,
+        Kind.HEADROOM: regions,
+    }
     assert {canary.deadline_seconds for canary in canaries} == {10.0}

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
-from daemon_kit import JournalFile, result
+from daemon_kit import START, JournalFile, result
 
 from kms_core.events import BreakerMoved, FailedOver
 from kms_watchdog.drills import follow
 from kms_watchdog.drills.follow import Follower, RunView
 from kms_watchdog.drills.verdict import Verdict
 from kms_watchdog.results import CanaryResult, Mode, Outcome
-from kms_watchdog.sinks.sink import DrillChange, Seen
+from kms_watchdog.sinks.sink import AlarmMoved, DrillChange, Seen
 
 
 class Told:
@@ -161,6 +162,37 @@ def test_a_broken_journal_is_told_once_and_left(
     ]
 
 
+def reading(state: str, at: float, *, name: str = "KMS-Drill-HighErrorRate-us-east-1") -> dict[str, object]:
+    return {"name": name, "state": state, "since_utc": (START + timedelta(seconds=at)).isoformat()}
+
+
+def test_the_drills_end_tells_what_it_measured_and_when_alarms_moved(
+    follower: Follower, told: Told, new_drill: Callable[..., JournalFile], tmp_path: Path
+) -> None:
+    """Detection, recovery, alarms by CloudWatch's own times; known again after a restart."""
+    drill = new_drill()
+    drill.begin()
+    drill.append("alarm-state", at=1, **reading("OK", -900))
+    drill.append("alarm-state", at=31, **reading("ALARM", 30))
+    drill.append("alarm-state", at=61, **reading("OK", 60))
+    drill.append("alarm-state", at=62, **reading("OK", 62))
+    for i in range(300):  # more than a restart reads of a journal's end
+        drill.append("canary-result", **canary(at=i))
+    drill.append("alarm-state", at=63, **reading("INSUFFICIENT_DATA", 63, name="never"))
+    drill.append("verdict", verdict="HELD", claims={}, figures={"detect_seconds": 2.5, "recover_seconds": None})
+    drill.append("closed", at=70, by="drill", verdict="HELD")
+
+    follower.follow()
+    again = Told()
+    Follower(tmp_path / "state", drills=[again]).restore()
+
+    ended, restored = told.changes[-1], again.changes[-1]
+    start = START.timestamp()
+    assert (ended.detection_seconds, ended.recovery_seconds) == (2.5, None)
+    assert ended.alarms == {"KMS-Drill-HighErrorRate-us-east-1": AlarmMoved(fired_at=start + 30, cleared_at=start + 60)}
+    assert restored == ended
+
+
 def test_what_happened_before_the_start_is_told_without_its_numbers(
     follower: Follower, told: Told, new_drill: Callable[..., JournalFile]
 ) -> None:
@@ -187,7 +219,10 @@ def test_what_happened_before_the_start_is_told_without_its_numbers(
 def test_a_year_of_drills_does_not_hold_up_the_start(
     follower: Follower, told: Told, new_drill: Callable[..., JournalFile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a closed journal only its two ends are read."""
+    """Of a closed journal only its two ends are read, but for the last one of each drill."""
+    last = new_drill("20260201T000000Z-region-blackhole")
+    last.begin()
+    last.append("closed", at=700, by="drill", verdict="HELD")
     drill = new_drill()
     drill.begin()
     for i in range(600):

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from estate_kit import KEY_ID, key_in
 
 from kms_watchdog.config import Settings
 from kms_watchdog.estate.desired import PURPOSE_TAG, DesiredKey, desired_keys
-from kms_watchdog.estate.kms_admin import KeyInRegion
-from kms_watchdog.estate.observed import ObservedKey, ObservedReplica
-from kms_watchdog.estate.plan import Group, canonical_policy, plan
+from kms_watchdog.estate.observed import ObservedKey, ObservedRegion, ObservedReplica
+from kms_watchdog.estate.plan import Group, plan
 from kms_watchdog.estate.policies import MAX_POLICY_BYTES, Principals, key_policy
 
-KEY_ID = "mrk-" + "1" * 32
 ALL: frozenset[Group] = frozenset({"keys", "aliases", "rotation"})
 REGIONS = ("us-east-1", "us-west-2", "eu-west-1")
 
@@ -27,41 +25,32 @@ def wanted(settings: Settings) -> DesiredKey:
 
 
 def replica(wanted: DesiredKey, region: str, **more: Any) -> ObservedReplica:
-    kind = "PRIMARY" if region == wanted.primary_region else "REPLICA"
-    usual = {
-        "region": region,
-        "key_id": KEY_ID,
-        "state": "Enabled",
-        "multi_region_type": kind,
-        "primary_region": wanted.primary_region,
-        "description": wanted.description_in(region),
-    }
-    key = KeyInRegion(**{**usual, **{n: v for n, v in more.items() if n in usual}})
-    return ObservedReplica(
-        key=key, policy=more.get("policy", wanted.policy), tags=more.get("tags", {**wanted.tags, "cost": "x"})
-    )
+    """A key as it should be, but for what is named: what KMS describes, or what hangs on it."""
+    usual = {"policy": wanted.policy, "tags": {**wanted.tags, "cost": "x"}, "rotates": True}
+    apart = {name: more.pop(name) for name in usual.keys() & more.keys()}
+    return ObservedReplica(key=key_in(wanted, region, **more), **{**usual, **apart})
 
 
-def observed(wanted: DesiredKey, **more: Any) -> ObservedKey:
-    """Everything as it should be, but for what is named."""
-    replicas = {region: replica(wanted, region) for region in wanted.regions}
-    usual: dict[str, Any] = {
-        "purpose": wanted.purpose,
-        "alias_targets": {region: replicas[region].key for region in wanted.regions},
-        "candidates": (KEY_ID,),
-        "replicas": replicas,
-        "rotates": True,
-    }
-    return ObservedKey(**{**usual, **more})
+def observed(wanted: DesiredKey, **there: ObservedRegion) -> ObservedKey:
+    """Everything as it should be, but for the regions that are named, with `_` for `-`."""
+    regions = {region: there.get(region.replace("-", "_")) or well(wanted, region) for region in wanted.regions}
+    return ObservedKey(purpose=wanted.purpose, candidates=(KEY_ID,), regions=regions)
+
+
+def well(wanted: DesiredKey, region: str, **more: Any) -> ObservedRegion:
+    here = replica(wanted, region, **more)
+    return ObservedRegion(alias_target=here.key.key_id, replica=here)
 
 
 def steps(wanted: DesiredKey, found: ObservedKey, groups: frozenset[Group] = ALL) -> list[tuple[str, str]]:
     return [(step.kind, step.region) for step in plan(wanted, found, groups).steps]
 
 
+NOWHERE = ObservedRegion(alias_target=None, replica=None)
+
+
 def nothing(wanted: DesiredKey) -> ObservedKey:
-    none: Mapping[str, None] = dict.fromkeys(wanted.regions)
-    return observed(wanted, alias_targets=none, candidates=(), replicas=none, rotates=False)
+    return ObservedKey(purpose=wanted.purpose, candidates=(), regions=dict.fromkeys(wanted.regions, NOWHERE))
 
 
 def test_where_all_is_there_nothing_is_done(wanted: DesiredKey) -> None:
@@ -88,13 +77,13 @@ def test_where_nothing_is_there_the_order_is_kms_own(wanted: DesiredKey) -> None
 
 def test_a_half_finished_run_is_continued(wanted: DesiredKey) -> None:
     """Found by its tag, without an alias, one replica still being made: no second key."""
-    primary = replica(wanted, "us-east-1")
-    creating = replica(wanted, "us-west-2", state="Creating")
+    primary = replica(wanted, "us-east-1", rotates=False)
+    creating = replica(wanted, "us-west-2", state="Creating", rotates=None)
     found = observed(
         wanted,
-        alias_targets=dict.fromkeys(wanted.regions),
-        replicas={"us-east-1": primary, "us-west-2": creating, "eu-west-1": None},
-        rotates=False,
+        us_east_1=ObservedRegion(alias_target=None, replica=primary),
+        us_west_2=ObservedRegion(alias_target=None, replica=creating),
+        eu_west_1=NOWHERE,
     )
 
     assert steps(wanted, found) == [
@@ -136,16 +125,17 @@ def test_aliases_without_a_key_are_refused(wanted: DesiredKey) -> None:
         pytest.param({"state": "PendingDeletion"}, "is PendingDeletion", id="to-be-deleted"),
         pytest.param({"multi_region_type": ""}, "key of one region", id="single-region"),
         pytest.param({"primary_region": "eu-west-1"}, "is in eu-west-1, not us-east-1", id="primary-elsewhere"),
+        pytest.param({"spec": "RSA_2048"}, "its spec is RSA_2048, not SYMMETRIC_DEFAULT", id="another-spec"),
+        pytest.param({"usage": "SIGN_VERIFY"}, "its usage is SIGN_VERIFY", id="another-usage"),
         pytest.param({"gone": True}, "not in us-east-1", id="primary-lost"),
     ],
 )
 def test_what_a_person_must_decide_is_refused(wanted: DesiredKey, change: dict[str, Any], says: str) -> None:
     """No step at all for that key, and why."""
     if "candidates" in change:
-        found = observed(wanted, **change)
+        found = dataclasses.replace(observed(wanted), **change)
     else:
-        primary = None if change.get("gone") else replica(wanted, "us-east-1", **change)
-        found = observed(wanted, replicas={**observed(wanted).replicas, "us-east-1": primary})
+        found = observed(wanted, us_east_1=NOWHERE if "gone" in change else well(wanted, "us-east-1", **change))
 
     answer = plan(wanted, found, ALL)
 
@@ -163,21 +153,12 @@ def test_what_a_person_must_decide_is_refused(wanted: DesiredKey, change: dict[s
 )
 def test_what_differs_is_named_and_left(wanted: DesiredKey, change: dict[str, Any], says: str) -> None:
     """KMS never copies policy, tags and description: each region is compared; somebody may have had a reason."""
-    replicas = {**observed(wanted).replicas, "eu-west-1": replica(wanted, "eu-west-1", **change)}
+    found = observed(wanted, eu_west_1=well(wanted, "eu-west-1", **change))
 
-    answer = plan(wanted, observed(wanted, replicas=replicas), ALL)
+    answer = plan(wanted, found, ALL)
 
     assert answer.steps == ()
     assert [(d.region, says in d.what) for d in answer.differences] == [("eu-west-1", True)]
-
-
-def test_policies_are_compared_by_meaning() -> None:
-    """KMS may give a list of one as a string, and lists in another order."""
-    one = {"Statement": [{"Action": ["b", "a"], "Principal": {"AWS": ["x"]}}]}
-    same = {"Statement": {"Principal": {"AWS": "x"}, "Action": ["a", "b"]}}
-
-    assert canonical_policy(one) == canonical_policy(same)
-    assert canonical_policy(one) != canonical_policy({"Statement": []})
 
 
 def test_the_desired_keys_are_the_configurations(settings: Settings) -> None:

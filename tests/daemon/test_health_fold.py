@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from daemon_kit import result
+from daemon_kit import START, result
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,11 +17,14 @@ from kms_watchdog.health import (
     Status,
     Subject,
     assess,
+    below_paging,
     board,
     fold,
+    pages,
     regions_down,
+    silent,
 )
-from kms_watchdog.results import Outcome
+from kms_watchdog.results import CanaryResult, Kind, Outcome, Reason
 
 REGIONS, KEYS = ("us-east-1", "us-west-2"), ("general", "pii")
 SUBJECTS = [Subject("round_trip", region, key) for region in REGIONS for key in KEYS]
@@ -47,7 +50,7 @@ def board_of(answers: dict[tuple[str, str], Sequence[Outcome]], *, now: float = 
 
 
 def judge(standing: Board, *, now: float = 0.0, breakers: dict[str, str] | None = None) -> Health:
-    return assess(standing, breakers or CLOSED, now=now, stale_after_seconds=STALE_AFTER)
+    return assess(standing, breakers or CLOSED, now=now, stale_after_seconds={"round_trip": STALE_AFTER})
 
 
 @pytest.mark.parametrize(
@@ -206,3 +209,134 @@ def test_healthy_means_that_every_canary_was_ok_lately(answers: dict[tuple[str, 
 
     if judge(standing).status is Status.HEALTHY:
         assert all(c.state is State.UP and not c.blind for c in standing.canaries.values())
+
+
+CROSS = Subject(Kind.CROSS_REGION, "us-east-1:us-west-2", "pii")
+ACCESS = Subject(Kind.APPLICATION_ACCESS, "us-east-1", "pii")
+CLOCK = Subject(Kind.CLOCK_OFFSET, "us-west-2", "")
+OTHERS = [CROSS, ACCESS, CLOCK]
+EVERY_KIND_STALE_AFTER = {**dict.fromkeys(Kind, STALE_AFTER), Kind.APPLICATION_ACCESS: 1000.0}
+
+
+def of(subject: Subject, outcome: Outcome, *, at: float = 0.0, reason: Reason | None = None) -> CanaryResult:
+    seen = result(outcome, region=subject.region, key=subject.key, at=at, reason=reason)
+    return CanaryResult.from_json({**seen.to_json(), "canary": subject.canary})
+
+
+def mixed(*results: CanaryResult, now: float = 0.0, first: Outcome = OK) -> Board:
+    """A board of several kinds, on which every canary looked once and then gave `results`."""
+    standing = board([*SUBJECTS, *OTHERS])
+    for subject in standing.canaries:
+        standing = standing.fold(of(subject, first), now=0.0)
+    for each in results:
+        standing = standing.fold(each, now=now)
+    return standing
+
+
+def judge_mixed(standing: Board, *, now: float = 0.0) -> Health:
+    return assess(standing, CLOSED, now=now, stale_after_seconds=EVERY_KIND_STALE_AFTER)
+
+
+@pytest.mark.parametrize("subject", OTHERS, ids=lambda subject: subject.id)
+def test_other_kinds_add_reasons_and_take_no_region_and_no_key_away(subject: Subject) -> None:
+    """Whether a region or a key can be used is for round trips to say; all else is degraded."""
+    standing = mixed(*[of(subject, FAILED, at=i) for i in range(3)])
+    health = judge_mixed(standing)
+
+    assert regions_down(standing) == frozenset()
+    assert health.status is Status.DEGRADED
+    assert [(r.code, r.canary, r.region, r.key) for r in health.reasons] == [
+        ("down", subject.canary, subject.region, subject.key)
+    ]
+    assert set(health.regions) == set(REGIONS)
+    assert set(health.keys) == set(KEYS)
+    assert all(health.regions.values())
+    assert all(health.keys.values())
+
+
+def test_all_other_kinds_well_do_not_make_a_key_usable() -> None:
+    """A key that no round trip can use is usable nowhere, whatever DescribeKey says of it."""
+    failures = [of(s, FAILED, at=i) for s in SUBJECTS if s.key == "pii" for i in range(3)]
+
+    health = judge_mixed(mixed(*failures))
+
+    assert (health.status, health.reasons[0].code) == (Status.UNHEALTHY, "key_usable_nowhere")
+
+
+def test_each_kind_has_an_age_of_its_own() -> None:
+    """What looks every five minutes is not stale after one."""
+    health = judge_mixed(mixed(), now=STALE_AFTER + 1)
+
+    assert health.status is Status.UNHEALTHY  # round trips are stale: no key is known to be usable
+    assert {r.canary for r in health.reasons if r.code == "stale"} == {
+        Kind.ROUND_TRIP,
+        Kind.CROSS_REGION,
+        Kind.CLOCK_OFFSET,
+    }
+
+
+def test_a_reason_carries_the_last_result() -> None:
+    """Why it is down, for those who may know."""
+    health = judge_mixed(mixed(*[of(ACCESS, FAILED, at=i, reason=Reason.ACCESS_EXCESS) for i in range(3)]))
+
+    (reason,) = health.reasons
+    assert reason.last is not None
+    assert reason.last.reason is Reason.ACCESS_EXCESS
+
+
+def test_what_must_be_refused_and_is_not_is_down_at_once() -> None:
+    """Chance accepts nothing: one answer is enough, and it pages."""
+    refusal = Subject(Kind.MUST_FAIL_KMS, "us-east-1", "pii")
+    standing = board([*SUBJECTS, refusal])
+    for outcome, reason in ((OK, None), (FAILED, Reason.ACCEPTED_MUST_REFUSE)):
+        standing = standing.fold(of(refusal, outcome, reason=reason), now=0.0)
+
+    found = standing.canaries[refusal]
+
+    assert found.state is State.DOWN
+    assert pages(refusal, found)
+
+
+@pytest.mark.parametrize(
+    ("subject", "failures", "pages_somebody"),
+    [
+        pytest.param(SUBJECTS[0], 2, False, id="round-trip-not-down-yet"),
+        pytest.param(SUBJECTS[0], 3, True, id="round-trip-down"),
+        pytest.param(CROSS, 100, False, id="another-kind-however-long"),
+    ],
+)
+def test_what_pages_is_a_round_trip_that_is_down(subject: Subject, failures: int, *, pages_somebody: bool) -> None:
+    """What does not is on the list of what fails below paging, and the other way round."""
+    standing = mixed(*[of(subject, FAILED, at=i) for i in range(failures)])
+
+    assert pages(subject, standing.canaries[subject]) is pages_somebody
+    assert below_paging(standing) == (() if pages_somebody else (subject,))
+
+
+def test_what_fails_below_paging_is_listed_oldest_first_and_until_it_is_ok() -> None:
+    """Blind looks count as not OK, and break no since."""
+    standing = mixed(
+        of(CLOCK, BLIND, at=10),
+        of(CLOCK, FAILED, at=20),
+        of(CROSS, FAILED, at=5),
+        of(ACCESS, FAILED, at=1),
+        of(ACCESS, OK, at=2),
+    )
+
+    assert below_paging(standing) == (CROSS, CLOCK)
+    assert standing.canaries[CLOCK].not_ok_since_utc == result(at=10).started_at_utc
+    assert standing.canaries[ACCESS].not_ok_since_utc is None
+    assert result(at=10).started_at_utc > START
+
+
+def test_a_blind_look_is_no_answer_but_no_silence_either() -> None:
+    """Stale counts answers, silence counts looks."""
+    standing = mixed(of(CROSS, BLIND), now=STALE_AFTER + 50)
+    now = STALE_AFTER + 60
+
+    found = silent(standing, now=now, stale_after_seconds=EVERY_KIND_STALE_AFTER)
+
+    assert CROSS not in found
+    assert ACCESS not in found
+    assert set(found) == {*SUBJECTS, CLOCK}
+    assert silent(board([CROSS]), now=0.0, stale_after_seconds=EVERY_KIND_STALE_AFTER) == (CROSS,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 
@@ -45,8 +46,8 @@ def test_only_changes_are_logged(results: list[CanaryResult], events: list[str])
 
 
 def test_a_failure_carries_what_one_asks_first() -> None:
-    """Where, why, KMS's own code, and the request id that AWS support wants."""
-    failed = result(Outcome.FAILED, error_code="KMSInternalException", request_id="r-1")
+    """Where, why, KMS's own code, the request id that AWS support wants, and the canary's own words."""
+    failed = result(Outcome.FAILED, error_code="KMSInternalException", request_id="r-1", detail="alias leads elsewhere")
 
     with structlog.testing.capture_logs() as found:
         LogSink().write(failed)
@@ -57,6 +58,7 @@ def test_a_failure_carries_what_one_asks_first() -> None:
         "reason": "timeout",
         "error_code": "KMSInternalException",
         "request_id": "r-1",
+        "detail": "alias leads elsewhere",
         "log_level": "warning",
     }.items() <= found[0].items()
 
@@ -83,7 +85,7 @@ def test_breakers_and_quarantined_keys_are_logged() -> None:
 def test_the_health_is_logged_when_it_changes() -> None:
     """With its reasons as short codes."""
     sink = LogSink()
-    health = assess(board([Subject("round_trip", "r", "k")]), {}, now=0, stale_after_seconds=1)
+    health = assess(board([Subject("round_trip", "r", "k")]), {}, now=0, stale_after_seconds={"round_trip": 1})
 
     with structlog.testing.capture_logs() as found:
         sink.on_health(health)
@@ -128,6 +130,29 @@ def test_a_person_gets_a_readable_form(capsys: pytest.CaptureFixture[str], clock
     written = capsys.readouterr().err
     assert "canary.recovered" in written
     assert "{" not in written
+
+
+class Terminal(io.StringIO):
+    """A stderr that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("variable", "coloured"), [("", True), ("1", False)])
+def test_a_terminal_has_colours_unless_told_otherwise(
+    clock: ManualClock, monkeypatch: pytest.MonkeyPatch, variable: str, *, coloured: bool
+) -> None:
+    """NO_COLOR, as everywhere."""
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("NO_COLOR", variable)
+    logs.configure(Log(format="auto"), clock)
+
+    structlog.get_logger("x").info("canary.recovered", region="us-east-1")
+
+    assert "canary.recovered" in terminal.getvalue()
+    assert ("\x1b[" in terminal.getvalue()) is coloured
 
 
 def test_the_level_is_kept(capsys: pytest.CaptureFixture[str], clock: ManualClock) -> None:

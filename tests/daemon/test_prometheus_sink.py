@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from daemon_kit import START, result
@@ -16,7 +18,7 @@ from kms_watchdog.results import CanaryResult, Mode, Outcome, Reason
 from kms_watchdog.scheduler import Job
 from kms_watchdog.sinks.prometheus import Exposition, PrometheusSink
 from kms_watchdog.sinks.series import ERROR_TYPES, Cardinality, all_series, error_type, result_label
-from kms_watchdog.sinks.sink import DrillChange, Seen
+from kms_watchdog.sinks.sink import AlarmMoved, DrillChange, Seen
 
 REGIONS = ("us-east-1", "us-west-2", "eu-west-1")
 SUBJECTS = tuple(Subject("round_trip", region, key) for region in REGIONS for key in ("general", "pii", "payment"))
@@ -29,7 +31,9 @@ INSTALLATION = Cardinality(
 def sink() -> PrometheusSink:
     exposition = Exposition()
     exposition.create(all_series(INSTALLATION))
-    return PrometheusSink(exposition, regions=REGIONS)
+    made = PrometheusSink(exposition, regions=REGIONS)
+    made.begin()
+    return made
 
 
 def samples(sink: PrometheusSink) -> dict[str, float]:
@@ -52,12 +56,24 @@ def drill_change(*, active: bool, verdict: Verdict | None = None, at: float = 0.
 
 def test_what_is_declared_is_exported_and_nothing_else(sink: PrometheusSink) -> None:
     """`metrics.py` is the one list of names."""
-    sink.on_drill(drill_change(active=True))
     text = sink.exposition.render("")[0].decode()
 
     kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", text, re.MULTILINE))
 
     assert kinds == {m.full_name: m.kind for m in metrics.PROMETHEUS}
+
+
+def test_a_series_that_comes_back_is_shown(sink: PrometheusSink) -> None:
+    """One that was removed and is set again: as after two reloads, away from a region and back to it."""
+    of = ("gone-and-back",)
+    sink.exposition.put(metrics.FAULTS_ACTIVE, *of, value=1)
+    sink.exposition.remove(metrics.FAULTS_ACTIVE, *of)
+    away = [name for name in samples(sink) if "gone-and-back" in name]
+
+    sink.exposition.put(metrics.FAULTS_ACTIVE, *of, value=2)
+
+    assert away == []
+    assert [number for name, number in samples(sink).items() if "gone-and-back" in name] == [2]
 
 
 def test_no_created_series(sink: PrometheusSink) -> None:
@@ -75,7 +91,7 @@ def test_every_result_of_every_canary_is_there_at_zero(sink: PrometheusSink, mod
 
 
 def test_the_number_of_series_is_known(sink: PrometheusSink) -> None:
-    """The Parker Flight set stays near a thousand series, whatever servers answer."""
+    """Round trips alone stay near a thousand series, whatever servers answer."""
     before = len(samples(sink))
 
     for code in ("SomethingNew", "Another", *ERROR_TYPES):
@@ -85,7 +101,7 @@ def test_the_number_of_series_is_known(sink: PrometheusSink) -> None:
     assert len(samples(sink)) == before
 
 
-def attempt(code: str) -> Attempt:
+def attempt(code: str, **more: Any) -> Attempt:
     return Attempt(
         region="us-east-1",
         operation="Decrypt",
@@ -94,6 +110,7 @@ def attempt(code: str) -> Attempt:
         error_code=code,
         request_id="",
         pinned=True,
+        **more,
     )
 
 
@@ -169,15 +186,14 @@ def test_attempts_are_counted_by_error_type(sink: PrometheusSink) -> None:
 
 
 def test_failovers_are_counted_by_pair(sink: PrometheusSink) -> None:
-    """From where to where; other events are no metric."""
+    """From where to where."""
     sink.on_event(live(FailedOver(from_region="us-east-1", to_region="eu-west-1", operation="Decrypt", purpose="pii")))
-    sink.on_event(live(CacheLookup(purpose="pii", operation="encrypt", hit=True)))
 
     assert value(sink, "failovers_total", from_region="us-east-1", to_region="eu-west-1", mode="live") == 1
 
 
 def health(standing: Board) -> Health:
-    return assess(standing, {}, now=0, stale_after_seconds=90)
+    return assess(standing, {}, now=0, stale_after_seconds={"round_trip": 90})
 
 
 def test_health_is_shown_as_one_of_three(sink: PrometheusSink) -> None:
@@ -199,8 +215,119 @@ def test_a_drills_region_goes_down_and_comes_back(sink: PrometheusSink) -> None:
     sink.on_board(board(SUBJECTS), Mode.DRILL)
 
     assert (during, value(sink, "region_healthy", region="us-east-1", mode="drill")) == (0, 1)
+    assert value(sink, "region_healthy", region="us-east-1", mode="live") == 0
+
+
+def test_failures_in_a_row_are_shown_until_an_ok(sink: PrometheusSink) -> None:
+    """BLIND neither adds to them nor ends them."""
     labels = {"canary": "round_trip", "region": "us-east-1", "key": "general", "mode": "live"}
-    assert value(sink, "canary_consecutive_failures", **labels) == 0
+    seen = []
+
+    for outcome in (Outcome.FAILED, Outcome.BLIND, Outcome.FAILED, Outcome.OK):
+        sink.write(result(outcome))
+        seen.append(value(sink, "canary_consecutive_failures", **labels))
+
+    assert seen == [1, 1, 2, 0]
+
+
+def test_a_drills_failures_in_a_row_end_with_it(sink: PrometheusSink) -> None:
+    """The live ones do not."""
+    labels = {"canary": "round_trip", "region": "us-east-1", "key": "general"}
+    sink.write(result(Outcome.FAILED, mode=Mode.DRILL))
+    sink.write(result(Outcome.FAILED))
+
+    sink.on_drill(drill_change(active=False))
+
+    assert value(sink, "canary_consecutive_failures", **labels, mode="drill") == 0
+    assert value(sink, "canary_consecutive_failures", **labels, mode="live") == 1
+
+
+def test_cache_lookups_and_retries_are_counted(sink: PrometheusSink) -> None:
+    """Live ones; a hit and a miss apart."""
+    for hit in (True, True, False):
+        sink.on_event(live(CacheLookup(purpose="pii", operation="encrypt", hit=hit)))
+    sink.on_event(live(attempt("", retry=True)))
+    sink.on_event(live(attempt("")))
+
+    assert value(sink, "data_key_cache_requests_total", result="hit") == 2
+    assert value(sink, "data_key_cache_requests_total", result="miss") == 1
+    assert value(sink, "kms_retries_total", region="us-east-1", operation="Decrypt") == 1
+
+
+def test_the_caches_own_counts_are_taken_over(sink: PrometheusSink) -> None:
+    """It counts since the start; what was told before is not added again."""
+    sink.on_core(5, {"expired": 2, "used_up": 0, "full": 1})
+    sink.on_core(4, {"expired": 3, "used_up": 0, "full": 1})
+
+    assert value(sink, "data_key_cache_entries") == 4
+    assert value(sink, "data_key_cache_evictions_total", reason="expired") == 3
+    assert value(sink, "data_key_cache_evictions_total", reason="full") == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "wanted", "label"),
+    [
+        pytest.param("IncorrectKeyException", True, "", id="wanted"),
+        pytest.param("IncorrectKeyException", False, "IncorrectKeyException", id="not-wanted"),
+        pytest.param("ThrottlingException", True, "ThrottlingException", id="not-that-refusal"),
+    ],
+)
+def test_a_refusal_that_was_asked_for_is_no_error(sink: PrometheusSink, code: str, wanted: bool, label: str) -> None:  # noqa: FBT001 - a parameter of the test
+    """A must-fail canary in order would look like a KMS that fails."""
+    sink.on_event(live(attempt(code, refusal_wanted=wanted)))
+
+    assert value(sink, "kms_requests_total", region="us-east-1", operation="Decrypt", error_type=label) == 1
+
+
+def test_a_drill_tells_what_it_measured(sink: PrometheusSink) -> None:
+    """Seconds to detect and to recover, and when its alarms moved."""
+    fired = AlarmMoved(fired_at=START.timestamp() + 30)
+    cleared = AlarmMoved(fired_at=START.timestamp() + 40, cleared_at=START.timestamp() + 90)
+
+    sink.on_drill(
+        replace(
+            drill_change(active=False, verdict=Verdict.HELD),
+            detection_seconds=4.5,
+            alarms={"fired": fired, "cleared": cleared},
+        )
+    )
+
+    seen = samples(sink)
+    assert value(sink, "drill_detection_seconds", drill="region-blackhole") == 4.5
+    assert value(sink, "drill_recovery_seconds", drill="region-blackhole") == 0
+    assert value(sink, "alarm_last_fired_timestamp_seconds", alarm="fired", system="cloudwatch") == fired.fired_at
+    assert (
+        value(sink, "alarm_last_cleared_timestamp_seconds", alarm="cleared", system="cloudwatch") == cleared.cleared_at
+    )
+    assert not [name for name in seen if 'alarm_last_cleared_timestamp_seconds{alarm="fired"' in name]
+
+
+def test_a_reload_forgets_nothing_that_is_shown(sink: PrometheusSink) -> None:
+    """Failures in a row go on; of a key whose state changes later, the old `key_info` goes."""
+    labels = {"canary": "round_trip", "region": "us-east-1", "key": "general", "mode": "live"}
+    facts = {"state": "Enabled", "key_id": "mrk-1", "primary": True}
+    key_state = replace(result(), canary="key_state", facts=facts)
+    sink.write(result(Outcome.FAILED))
+    sink.write(key_state)
+
+    after = PrometheusSink(sink.exposition, regions=REGIONS)
+    after.begin(sink)
+    after.write(result(Outcome.FAILED))
+    after.write(replace(key_state, facts={**facts, "state": "Disabled"}))
+
+    assert value(sink, "canary_consecutive_failures", **labels) == 2
+    infos = [name for name in samples(sink) if "_key_info" in name]
+    assert len(infos) == 1
+    assert 'state="Disabled"' in infos[0]
+
+
+def test_nothing_is_shown_before_it_begins() -> None:
+    """A daemon that is built to take over, and then does not, disturbs no number."""
+    exposition = Exposition()
+
+    PrometheusSink(exposition, regions=REGIONS)
+
+    assert b"circuit_breaker_state{" not in exposition.render("")[0]
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 from daemon_kit import PURPOSES, REGIONS, LocalCloud
 
 from kms_core.clock import SystemClock
 from kms_watchdog import aws
+from kms_watchdog.commands.provision import command
 from kms_watchdog.config import Settings, load
 from kms_watchdog.estate import provision
 from kms_watchdog.estate.desired import PURPOSE_TAG, DesiredKey, desired_keys
@@ -218,3 +222,47 @@ def test_every_purpose_has_its_own_key(cloud: LocalCloud, tmp_path: Path) -> Non
     wanted = desired_keys(load(cloud.config(tmp_path, prefix="prov-purposes")))
 
     assert [key.purpose for key in wanted] == list(PURPOSES)
+
+
+def test_policies_are_printed_and_written(cloud_here: LocalCloud, tmp_path: Path) -> None:
+    """What IAM and KMS take, with the keys' own ARNs; before there are keys, that is said: 1."""
+    config = cloud_here.config(tmp_path, prefix="prov-policies")
+    other = tmp_path / "other.toml"
+    other.write_text(config.read_text().replace("123456789012", "210987654321"))
+
+    def run(*arguments: str, config: Path = config) -> Result:
+        return CliRunner().invoke(command, [*arguments, "--config", str(config)])
+
+    early = run("policies")
+    run("apply", "--yes")
+    printed = json.loads(run("policies").stdout)
+    written = run("policies", "--into", str(tmp_path / "to"))
+    refused = run("policies", config=other)
+
+    roles = {role["RoleName"]: role for role in printed["RoleDetailList"]}
+    files = {Path(line).name: json.loads(Path(line).read_text()) for line in written.stdout.splitlines()}
+    resource = files["ServiceRole.policy.json"]["Statement"][0]["Resource"][0]
+    assert (early.exit_code, early.stdout, early.stderr.count("\n")) == (1, "", 1)
+    assert "no alias/prov-policies-general in us-east-1: `kms-watchdog provision apply` makes it" in early.stderr
+    assert roles.keys() == {"ServiceRole", "KmsWatchdogRole", "KmsDrillRole"}
+    assert files.keys() == {f"{role}.{kind}.json" for role in roles for kind in ("policy", "trust")} | {
+        f"key-{purpose}.json" for purpose in PURPOSES
+    }
+    assert files["ServiceRole.policy.json"] == roles["ServiceRole"]["RolePolicyList"][0]["PolicyDocument"]
+    assert resource.startswith("arn:aws:kms:us-east-1:123456789012:key/mrk-")
+    assert files["key-pii.json"] == desired_keys(load(config))[1].policy
+    # staging and production may have the same aliases: ARNs of one with key ids of the other would be nobody's
+    assert (refused.exit_code, refused.stdout) == (4, "")
+    assert "is of account 123456789012, the configuration of 210987654321" in refused.stderr
+
+
+@pytest.mark.parametrize("subcommand", ["policies", "plan"])
+def test_who_is_not_let_in_could_not_tell(cloud: LocalCloud, tmp_path: Path, subcommand: str) -> None:
+    """Without credentials nothing is known: a plan that could not look is no drift."""
+    config = cloud.config(tmp_path, prefix="prov-stranger")
+    stranger = {**cloud.environment, "AWS_SECRET_ACCESS_KEY": "wrong"}
+    arguments = [sys.executable, "-m", "kms_watchdog", "provision", subcommand, "--config", str(config)]
+
+    told = subprocess.run(arguments, env=stranger, capture_output=True, text=True, check=False, timeout=60)
+
+    assert (told.returncode, told.stdout, told.stderr.count("\n")) == (3, "", 1)

@@ -141,6 +141,13 @@ def test_what_is_due_next_is_told(make_scheduler: Callable[..., Scheduler]) -> N
     assert set(names) == {"later", "sooner"}
 
 
+def test_stopping_before_the_beginning_is_nothing(witness: Witness) -> None:
+    """As when another part could not be built; APScheduler raised in a thread that nobody looked at."""
+    scheduler = Scheduler(SystemClock(), pools={"main": 1}, observer=witness)
+
+    assert scheduler.stop(1)
+
+
 def test_stopping_waits_for_what_runs_but_not_for_ever(witness: Witness) -> None:
     """A job that hangs is given up after the deadline, and told as such."""
     scheduler = Scheduler(SystemClock(), pools={"main": 1}, observer=witness)
@@ -254,4 +261,81 @@ def test_what_falls_due_while_it_stops_is_not_used_up(make_safe: Callable[..., S
     scheduler.shutdown()
 
     assert scheduler._process_jobs() == 0.0
+    scheduler.start()
+
+
+def test_a_machine_that_slept_owes_one_run_of_each_job(
+    make_scheduler: Callable[..., Scheduler], witness: Witness
+) -> None:
+    """Due an hour ago, ten times a second: the newest turn runs, no storm of the others, and no silence after it."""
+    scheduler, runs = make_scheduler(), []
+    scheduler.add(job("tick", lambda: runs.append(1)))
+    hour_ago = datetime.now(UTC) - timedelta(hours=1)  # noqa: TID251 - APScheduler reads the machine's clock by itself
+    scheduler._inner.get_job("tick").modify(next_run_time=hour_ago)
+
+    scheduler.start()
+    wait_until(lambda: len(runs) >= 3, says="it goes on")
+
+    assert len(witness.results("tick")) < 100
+    assert "missed" not in witness.results("tick")
+
+
+def test_a_turn_that_comes_too_late_is_told(make_scheduler: Callable[..., Scheduler], witness: Witness) -> None:
+    """Not run any more, and not dropped in silence: whoever asked learns that nobody looked."""
+    scheduler, runs = make_scheduler(), []
+    scheduler.add(job("late", lambda: runs.append(1), 3600))
+    late = datetime.now(UTC) - timedelta(seconds=10)  # noqa: TID251 - as above
+    scheduler._inner.get_job("late").modify(next_run_time=late)
+
+    scheduler.start()
+    wait_until(lambda: witness.seen, says="its turn is over")
+
+    assert (witness.results("late"), runs) == (["missed"], [])
+
+
+class FatalStore(MemoryJobStore):  # type: ignore[misc] # APScheduler has no types
+    """A job store that ends the thread that asks it, once."""
+
+    fail_next = False
+
+    def get_due_jobs(self, now: datetime) -> list[object]:
+        if self.fail_next:
+            self.fail_next = False
+            raise SystemExit
+        found: list[object] = super().get_due_jobs(now)
+        return found
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # it dies on purpose
+def test_a_thread_that_died_is_started_anew(make_safe: Callable[..., SafeScheduler]) -> None:
+    """What no `except Exception` sees: liveness fails until somebody outside has looked, then jobs run on."""
+    store, runs = FatalStore(), []
+    scheduler = make_safe(jobstores={"default": store})
+    scheduler.start()
+    scheduler.add_job(lambda: runs.append(1), "interval", seconds=0.05)
+    wait_until(lambda: runs, says="a first run")
+    scheduler.revive()
+    thread = scheduler._thread
+    assert thread is not None
+
+    store.fail_next = True
+    wait_until(lambda: not thread.is_alive(), says="the thread is dead")
+    with structlog.testing.capture_logs() as logs:
+        scheduler.revive()
+    before = len(runs)
+    wait_until(lambda: len(runs) > before, says="runs after its death")
+
+    assert scheduler.restarts == 1
+    assert [entry["event"] for entry in logs] == ["scheduler.thread_died"]
+
+
+def test_a_scheduler_that_was_stopped_is_not_revived(make_safe: Callable[..., SafeScheduler]) -> None:
+    """Its thread has ended because somebody wanted it to."""
+    scheduler = make_safe()
+    scheduler.start()
+    scheduler.shutdown()
+
+    scheduler.revive()
+
+    assert scheduler.restarts == 0
     scheduler.start()

@@ -2,129 +2,66 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
-from daemon_kit import START, result
+from daemon_kit import REGIONS, START, result
+from status_kit import RUN, ServedWatchdog, Site, look, one_region_down, served
 
-from kms_core import RegionHealth
-from kms_core.testing import ManualClock
-from kms_watchdog.config import Settings
+from kms_watchdog.config import load
 from kms_watchdog.drills.follow import RunView
-from kms_watchdog.drills.verdict import Verdict
-from kms_watchdog.health import Board, Health, Subject, assess, board
-from kms_watchdog.results import Mode, Outcome
-from kms_watchdog.sinks.health import Standing
-from kms_watchdog.web.app import PAGE_POLICY, application
-from kms_watchdog.web.documents import Status, failure_groups, health_document, percentile, status_document
-from kms_watchdog.web.page import Page, ago, chart, clock, duration, milliseconds, tally
-from kms_watchdog.web.server import ListenError, WebServer, bind, url_of
-
-REGIONS = ("us-east-1", "us-west-2", "eu-west-1")
-SUBJECTS = [Subject("round_trip", region, key) for region in REGIONS for key in ("general", "payment")]
-RUN = "20260101T000000Z-region-blackhole"
-
-
-def board_with(*, down: str | None = None) -> Board:
-    standing = board(SUBJECTS)
-    for s in SUBJECTS:
-        outcome = Outcome.FAILED if s.region == down else Outcome.OK
-        for i in range(3):
-            standing = standing.fold(result(outcome, region=s.region, key=s.key, at=i), now=0.0)
-    return standing
-
-
-class FakeWatchdog:
-    """What is served, with everything at hand to set."""
-
-    def __init__(self, settings: Settings, tmp_path: Path) -> None:
-        self.settings, self.clock = settings, ManualClock()
-        self.is_alive, self.missing = True, tuple[str, ...]()
-        self.board = board_with()
-        self.failures = (result(Outcome.FAILED, at=5, error_code="ReadTimeout"),)
-        self.runs = (
-            RunView(
-                run_id=RUN,
-                drill="region-blackhole",
-                region="us-east-1",
-                started_at_utc=START,
-                closed=True,
-                verdict=Verdict.HELD,
-            ),
-        )
-        self.report_file = tmp_path / "report.html"
-        self.crash = False
-
-    def alive(self) -> bool:
-        return self.is_alive
-
-    def waiting_for(self) -> tuple[str, ...]:
-        return self.missing
-
-    def health_now(self) -> Health:
-        if self.crash:
-            raise RuntimeError("a secret detail")
-        breakers = dict.fromkeys(REGIONS, "closed")
-        return assess(self.board, breakers, now=0.0, stale_after_seconds=90)
-
-    def status(self) -> Status:
-        return Status(
-            settings=self.settings,
-            version="1.2.3",
-            now_utc=START + timedelta(seconds=60),
-            started_at_utc=START,
-            standing=Standing(self.health_now(), START),
-            board=self.board,
-            regions={r: RegionHealth(region=r, breaker="closed", since_seconds=1.0, joined=True) for r in REGIONS},
-            ticks={s: (result(at=1, region=s.region, key=s.key), result(at=2, region=s.region)) for s in SUBJECTS},
-            failures=self.failures,
-            runs=self.runs,
-            reports=frozenset({RUN}),
-            next_runs=(("heartbeat", START),),
-        )
-
-    def metrics_text(self, accept: str) -> tuple[bytes, str]:
-        return b"up 1\n", "text/plain; version=0.0.4; charset=utf-8"
-
-    def report(self, run_id: str) -> Path | None:
-        return self.report_file if run_id == RUN else None
+from kms_watchdog.health import Subject, board
+from kms_watchdog.results import Kind, Mode, Outcome, Reason
+from kms_watchdog.web.app import PAGE_POLICY
+from kms_watchdog.web.documents import failure_groups, health_document, percentile, runs_of, status_document
+from kms_watchdog.web.page import (
+    Page,
+    Viewer,
+    ago,
+    chart,
+    clock,
+    crossings,
+    duration,
+    key_checks,
+    milliseconds,
+    place,
+    strip,
+    tally,
+)
+from kms_watchdog.web.server import ListenError, bind
 
 
 @pytest.fixture
-def watchdog(settings: Settings, tmp_path: Path) -> FakeWatchdog:
-    return FakeWatchdog(settings, tmp_path)
+def watchdog(write_config: Callable[..., Path], tmp_path: Path) -> ServedWatchdog:
+    settings = load(write_config('[keys.pii]\nalias = "alias/pii"\n'))
+    return ServedWatchdog(settings, report_file=tmp_path / "report.html")
+
+
+@pytest.fixture
+def site(watchdog: ServedWatchdog) -> Iterator[Site]:
+    with served(watchdog) as made:
+        yield made
 
 
 Get = Callable[..., tuple[int, dict[str, str], bytes]]
 
 
 @pytest.fixture
-def get(watchdog: FakeWatchdog) -> Iterator[Get]:
+def get(site: Site) -> Get:
     """Ask a real server on a free port."""
-    listener = bind("127.0.0.1", 0)
-    server = WebServer(application(watchdog, Page(), with_metrics=True), listener)
-    server.start()
-    port = int(url_of(listener).rpartition(":")[2])
 
     def ask(path: str, *, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-        connection.request(method, path, headers=headers)
-        answer = connection.getresponse()
-        found = answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
-        connection.close()
-        return found
+        answer = site.ask(method, path, headers=headers)
+        return answer.code, answer.headers, answer.body
 
-    yield ask
-    server.stop()
+    return ask
 
 
 @pytest.mark.parametrize(
@@ -135,10 +72,10 @@ def get(watchdog: FakeWatchdog) -> Iterator[Get]:
     ],
 )
 def test_health_answers_as_the_setup_guide_says(
-    get: Get, watchdog: FakeWatchdog, down: str | None, code: int, status: str
+    get: Get, watchdog: ServedWatchdog, down: str | None, code: int, status: str
 ) -> None:
     """Code, status, timestamp, regions, breakers; and why."""
-    watchdog.board = board_with(down=down)
+    watchdog.look(3, one_region_down(down) if down else lambda _: None)
 
     found, _, body = get("/health")
 
@@ -147,39 +84,40 @@ def test_health_answers_as_the_setup_guide_says(
     assert set(document) == {"status", "timestamp", "regions", "circuitBreakers", "reasons"}
     assert document["regions"] == {region: region != down for region in REGIONS}
     assert document["circuitBreakers"]["us-west-2"] == {"state": "CLOSED"}
-    assert document["timestamp"] == "2026-01-01T00:00:00.000Z"
+    assert document["timestamp"] == "2026-01-01T00:03:00.000Z"
 
 
-def test_unhealthy_is_500(get: Get, watchdog: FakeWatchdog) -> None:
+def test_unhealthy_is_500(get: Get, watchdog: ServedWatchdog) -> None:
     """No fresh answer at all."""
-    watchdog.board = board(SUBJECTS)
+    watchdog.board = board(watchdog.subjects)
 
     assert get("/health")[0] == 500
 
 
-def test_strangers_learn_no_detail_of_an_error(get: Get, watchdog: FakeWatchdog) -> None:
+def test_strangers_learn_no_detail_of_an_error(get: Get, watchdog: ServedWatchdog) -> None:
     """Reason codes only; what went wrong inside is for the log."""
-    watchdog.board = board_with(down="us-east-1")
-    degraded = get("/health")[2]
+    watchdog.look(3, one_region_down())
+    told = [get(path)[2] for path in ("/health", "/", "/fragment", "/api/v1/status")]
     watchdog.crash = True
     with structlog.testing.capture_logs() as logs:
         code, _, body = get("/health")
 
-    assert b"ReadTimeout" not in degraded
+    assert not any(b"ConnectTimeout" in text or b"no connection within" in text for text in told)
+    assert b'"why":"timeout"' in told[0]
     assert (code, json.loads(body)) == (500, {"status": "unhealthy", "error": "internal"})
     assert [entry["event"] for entry in logs] == ["http.failed"]
 
 
-def test_livez_depends_on_nothing_outside(get: Get, watchdog: FakeWatchdog) -> None:
+def test_livez_depends_on_nothing_outside(get: Get, watchdog: ServedWatchdog) -> None:
     """Every region down is no reason to be killed; a stalled scheduler is."""
-    watchdog.board, watchdog.crash = board(SUBJECTS), True
+    watchdog.board, watchdog.crash = board(watchdog.subjects), True
     assert get("/livez")[0] == 200
 
     watchdog.is_alive = False
     assert get("/livez")[0] == 503
 
 
-def test_readyz_says_what_is_missing(get: Get, watchdog: FakeWatchdog) -> None:
+def test_readyz_says_what_is_missing(get: Get, watchdog: ServedWatchdog) -> None:
     """By name."""
     watchdog.missing = ("first_round",)
     code, _, body = get("/readyz")
@@ -189,7 +127,7 @@ def test_readyz_says_what_is_missing(get: Get, watchdog: FakeWatchdog) -> None:
     assert get("/readyz")[0] == 200
 
 
-def test_the_page_and_the_json_tell_the_same(get: Get, watchdog: FakeWatchdog) -> None:
+def test_the_page_and_the_json_tell_the_same(get: Get, watchdog: ServedWatchdog) -> None:
     """One document, two forms."""
     document = json.loads(get("/api/v1/status")[2])
 
@@ -217,16 +155,27 @@ def test_the_page_runs_and_loads_nothing_but_its_own(get: Get, path: str) -> Non
     assert not re.search(r"""(?:src|href)=["'](?:https?:)?//""", page)
 
 
-def test_what_comes_from_outside_is_escaped(get: Get, watchdog: FakeWatchdog) -> None:
+def test_a_key_is_usable_everywhere_somewhere_or_nowhere(watchdog: ServedWatchdog) -> None:
+    """A healthy page does not say `somewhere`, which reads as if something were lost."""
+    pages = []
+    for bad in (lambda _: None, one_region_down("eu-west-1")):
+        watchdog.look(3, bad)
+        pages.append(Page().whole(status_document(watchdog.status()), Viewer()))
+
+    assert [(page.count("</i> everywhere"), page.count("</i> somewhere")) for page in pages] == [(3, 0), (0, 3)]
+
+
+def test_what_comes_from_outside_is_escaped(get: Get, watchdog: ServedWatchdog) -> None:
     """An error code or a drill's name is text, whatever it looks like."""
     evil = "<script>alert(1)</script>"
-    watchdog.failures = (result(Outcome.FAILED, error_code=evil, request_id=evil),)
+    watchdog.failures = (result(Outcome.FAILED, error_code=evil, request_id=evil, detail=evil),)
     watchdog.runs = (replace(watchdog.runs[0], drill=evil, region=evil),)
+    watchdog.forced = {"us-east-1": evil}
 
-    page = get("/")[2].decode()
+    page = Page().whole(status_document(watchdog.status(), detail=True), Viewer(signed_in=True))
 
     assert evil not in page
-    assert "&lt;script&gt;" in page
+    assert page.count("&lt;script&gt;") >= 6
 
 
 def test_every_asset_is_served_from_here(get: Get) -> None:
@@ -255,12 +204,7 @@ def test_what_is_not_there_is_404_and_says_no_more(get: Get, path: str) -> None:
     assert (code, body) == (404, b"404\n")
 
 
-def test_nothing_can_be_changed(get: Get) -> None:
-    """The page only tells."""
-    assert get("/", method="POST")[0] == 405
-
-
-def test_a_report_is_served_under_its_own_policy(get: Get, watchdog: FakeWatchdog) -> None:
+def test_a_report_is_served_under_its_own_policy(get: Get, watchdog: ServedWatchdog) -> None:
     """Styles and pictures inside it may show, a script may not run."""
     watchdog.report_file.write_text("<!doctype html><title>r</title>")
 
@@ -298,13 +242,14 @@ class Tags(HTMLParser):
         assert self.open.pop() == tag, f"</{tag}> closes something else"
 
 
+@pytest.mark.parametrize("signed_in", [pytest.param(False, id="stranger"), pytest.param(True, id="signed-in")])
 @pytest.mark.parametrize("down", [pytest.param(None, id="healthy"), pytest.param("us-east-1", id="degraded")])
-def test_the_page_is_made_for_ears_and_keys_too(watchdog: FakeWatchdog, down: str | None) -> None:
+def test_the_page_is_made_for_ears_and_keys_too(watchdog: ServedWatchdog, down: str | None, *, signed_in: bool) -> None:
     """Well-formed, one heading of the first rank, named pictures, header cells with a scope, unique ids."""
-    watchdog.board = board_with(down=down)
+    watchdog.look(3, one_region_down(down) if down else lambda _: None)
     tags = Tags()
 
-    tags.feed(Page().whole(status_document(watchdog.status())))
+    tags.feed(Page().whole(status_document(watchdog.status(), detail=signed_in), Viewer(signed_in=signed_in)))
 
     assert tags.open == []
     names = [name for name, _ in tags.seen]
@@ -314,12 +259,14 @@ def test_the_page_is_made_for_ears_and_keys_too(watchdog: FakeWatchdog, down: st
     assert all(attrs.get("scope") for name, attrs in tags.seen if name == "th")
     assert len(ids) == len(set(ids))
     assert dict(tags.seen)["html"]["lang"] == "en"
+    assert all(attrs.get("aria-labelledby") in ids for name, attrs in tags.seen if name == "section")
+    assert names.count("button") == (1 + len(watchdog.subjects) if signed_in else 0)
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        pytest.param(lambda w: setattr(w, "board", board(SUBJECTS)), id="before-the-first-look"),
+        pytest.param(lambda w: setattr(w, "board", board(w.subjects)), id="before-the-first-look"),
         pytest.param(lambda w: setattr(w, "runs", ()), id="no-drill"),
         pytest.param(lambda w: setattr(w, "failures", ()), id="no-failure"),
         pytest.param(lambda w: setattr(w, "runs", (RunView(run_id=RUN),)), id="drill-that-said-nothing-yet"),
@@ -331,11 +278,14 @@ def test_the_page_is_made_for_ears_and_keys_too(watchdog: FakeWatchdog, down: st
         ),
     ],
 )
-def test_the_page_can_be_drawn_in_every_state(watchdog: FakeWatchdog, change: Callable[[FakeWatchdog], None]) -> None:
+def test_the_page_can_be_drawn_in_every_state(
+    watchdog: ServedWatchdog, change: Callable[[ServedWatchdog], None]
+) -> None:
     """A template that trips over an empty list would hide the worst moment."""
     change(watchdog)
 
-    assert "</html>" in Page().whole(status_document(watchdog.status()))
+    for viewer in (Viewer(), Viewer(signed_in=True)):
+        assert "</html>" in Page().whole(status_document(watchdog.status(), detail=viewer.signed_in), viewer)
 
 
 def test_failures_of_one_cause_are_one_line() -> None:
@@ -346,16 +296,16 @@ def test_failures_of_one_cause_are_one_line() -> None:
         result(Outcome.FAILED, at=1, key="general", error_code="X"),
     ]
 
-    live, drill = failure_groups(failures)
+    live, drill = failure_groups(failures, detail=True)
 
     assert (live["count"], live["keys"], live["slowest_seconds"]) == (2, ["general", "pii"], 2.0)
     assert (live["first_at_utc"], live["last_at_utc"]) == ("2026-01-01T00:00:01.000Z", "2026-01-01T00:00:03.000Z")
     assert drill["mode"] == "drill"
 
 
-def test_a_reason_is_a_code_with_its_place(watchdog: FakeWatchdog) -> None:
+def test_a_reason_is_a_code_with_its_place(watchdog: ServedWatchdog) -> None:
     """And how old the last answer is."""
-    watchdog.board = board_with(down="us-east-1")
+    watchdog.look(3, one_region_down())
 
     document = health_document(watchdog.health_now(), START)
 
@@ -364,8 +314,23 @@ def test_a_reason_is_a_code_with_its_place(watchdog: FakeWatchdog) -> None:
         "region": "us-east-1",
         "key": "general",
         "canary": "round_trip",
-        "age_seconds": 0.0,
+        "age_seconds": 30.0,
+        "why": "timeout",
     }
+
+
+def test_who_is_known_gets_the_same_documents_with_detail(watchdog: ServedWatchdog) -> None:
+    """The service's own code, the request id, and what exactly is wrong; nothing else differs."""
+    watchdog.look(3, one_region_down())
+
+    short = health_document(watchdog.health_now(), START)
+    full = health_document(watchdog.health_now(), START, detail=True)
+
+    told = full["reasons"][0]
+    assert (told["error_code"], told["detail"]) == ("ConnectTimeout", "us-east-1: no connection within 1 s")
+    assert [{**reason, "error_code": 0, "request_id": 0, "detail": 0} for reason in short["reasons"]] == [
+        {**reason, "error_code": 0, "request_id": 0, "detail": 0} for reason in full["reasons"]
+    ]
 
 
 @pytest.mark.parametrize(
@@ -398,7 +363,8 @@ def test_times_and_latencies_are_for_people() -> None:
     assert milliseconds(None) == clock(None) == "–"  # noqa: RUF001 - a dash where a number would be
     assert clock("2026-01-01T12:00:00.500Z") == "2026-01-01 12:00:00 UTC"
     assert ago(None, "2026-01-01T12:00:00Z") == "never"
-    assert tally([{"outcome": "OK"}, {"outcome": "FAILED"}]) == "1 of the last 2 looks OK, 1 failed"
+    runs = [{"outcome": "OK", "count": 3}, {"outcome": "FAILED", "count": 1}]
+    assert tally(runs) == "3 of the last 4 looks OK, 1 failed"
 
 
 def point(seconds: float, *, ok: bool = True) -> dict[str, Any]:
@@ -450,3 +416,185 @@ def test_an_address_of_another_machine_is_one_clear_line() -> None:
     """Named with its key."""
     with pytest.raises(ListenError, match=r"http\.listen: 192\.0\.2\.1:80 cannot be listened on"):
         bind("192.0.2.1", 80)
+
+
+def test_a_dead_region_is_one_cause_and_its_consequences(watchdog: ServedWatchdog) -> None:
+    """Not a dozen reasons side by side: round trips first, all that needs the region last, in one line."""
+    watchdog.breakers["us-east-1"] = "open"
+    watchdog.look(3, one_region_down())
+
+    document = status_document(watchdog.status())
+
+    first, *_, last = document["reason_groups"]
+    assert (first["code"], first["canary"], first["places"][0]["keys"]) == (
+        "down",
+        "round_trip",
+        ["general", "pii", "payment"],
+    )
+    assert (last["code"], last["places"][0]["region"]) == ("with_region", "us-east-1")
+    assert last["count"] == sum(canary["because"] == "us-east-1" for canary in document["canaries"]) > 20
+    assert len(document["reason_groups"]) == 3
+
+
+def test_what_a_dead_region_does_not_explain_stands_for_itself(watchdog: ServedWatchdog) -> None:
+    """A policy that grants too much is no timeout, wherever it is found."""
+    excess = Subject(Kind.APPLICATION_ACCESS, "us-east-1", "pii")
+    dead = one_region_down()
+    watchdog.look(3, lambda s: look(s, Outcome.FAILED, reason=Reason.ACCESS_EXCESS) if s == excess else dead(s))
+
+    document = status_document(watchdog.status())
+
+    (found,) = [group for group in document["reason_groups"] if group["canary"] == Kind.APPLICATION_ACCESS]
+    assert found["places"] == [
+        {"region": "us-east-1", "keys": ["pii"], "why": ["a role may use what is not its own"], "age_seconds": 30.0}
+    ]
+
+
+def test_what_fails_below_paging_is_listed_with_its_since(watchdog: ServedWatchdog) -> None:
+    """Red for an hour while the service is green, and nobody told, is what must not happen."""
+    off = Subject(Kind.KEY_STATE, "eu-west-1", "pii")
+    blip = Subject(Kind.ROUND_TRIP, "us-west-2", "payment")
+    watchdog.look(5, {off: look(off, Outcome.FAILED, reason=Reason.ROTATION_OFF)})
+    watchdog.look(1, {s: look(s, Outcome.FAILED) for s in (off, blip)})
+
+    document = status_document(watchdog.status())
+    page = Page().whole(document, Viewer())
+
+    listed = page.partition('id="below"')[2].partition("</section>")[0]
+    assert document["below_paging"] == ["key_state:eu-west-1:pii", "round_trip:us-west-2:payment"]
+    assert "for 3 min" in listed
+    assert "1 in a row, down from 3 on" in listed
+    assert document["status"] == "degraded"
+
+
+def test_what_fails_with_a_region_is_not_listed_again(watchdog: ServedWatchdog) -> None:
+    """Somebody was called for the region."""
+    watchdog.look(3, one_region_down())
+
+    page = Page().whole(status_document(watchdog.status()), Viewer())
+
+    listed = page.partition('id="below"')[2].partition("</section>")[0]
+    assert "Nothing." in listed
+    assert "that fail with us-east-1, for which somebody was called" in listed
+
+
+def test_latency_is_that_of_round_trips(watchdog: ServedWatchdog) -> None:
+    """A slow reading of policies is no slow region."""
+    slow = {s: look(s, duration_seconds=9.0) for s in watchdog.subjects if s.canary != Kind.ROUND_TRIP}
+    watchdog.look(2)
+    for subject, seen in slow.items():
+        watchdog.ticks[subject].append(seen)
+
+    document = status_document(watchdog.status())
+
+    assert all(region["p99_seconds"] < 0.1 for region in document["regions"])
+
+
+@pytest.mark.parametrize(
+    ("detail", "told"), [pytest.param(False, None, id="stranger"), pytest.param(True, "by ann: disk", id="known")]
+)
+def test_an_evacuated_region_says_so(watchdog: ServedWatchdog, told: str | None, *, detail: bool) -> None:
+    """To everybody; who did it and why is detail."""
+    watchdog.forced = {"us-west-2": "by ann: disk"}
+
+    document = status_document(watchdog.status(), detail=detail)
+
+    region = document["regions"][1]
+    assert (region["forced"], region["forced_reason"]) == (True, told)
+    assert "evacuated" in Page().whole(document, Viewer())
+
+
+def test_looks_of_one_answer_are_one_entry() -> None:
+    """A healthy day is one shape, not sixty; the newest look is at the right end."""
+    ticks = [result(at=0), result(at=30, seconds=0.5), result(Outcome.FAILED, at=60), result(at=90)]
+
+    runs = runs_of(ticks)
+
+    assert [(run["outcome"], run["count"]) for run in runs] == [("OK", 2), ("FAILED", 1), ("OK", 1)]
+    assert (runs[0]["slowest_seconds"], runs[0]["last_at_utc"]) == (0.5, "2026-01-01T00:00:30.000Z")
+    assert [(s.x, s.width, s.outcome) for s in strip(runs)] == [(56, 2, "ok"), (58, 1, "failed"), (59, 1, "ok")]
+    assert "no answer in time" in strip(runs)[1].title
+
+
+def test_cross_region_looks_are_a_grid_of_from_and_to(watchdog: ServedWatchdog) -> None:
+    """Each ordered pair has its cell, in its own direction; a region with itself has none."""
+    bad = Subject(Kind.CROSS_REGION, "us-east-1:eu-west-1", "pii")
+    watchdog.look(3, {bad: look(bad, Outcome.FAILED)})
+
+    grid = crossings(status_document(watchdog.status())["canaries"], REGIONS)
+
+    there, back = grid["us-east-1"]["eu-west-1"], grid["eu-west-1"]["us-east-1"]
+    assert there is not None
+    assert back is not None
+    assert (there.shown, there.ok, there.total, there.troubled[0]["key"]) == ("down", 2, 3, "pii")
+    assert (back.shown, back.ok) == ("up", 3)
+    assert grid["us-east-1"]["us-east-1"] is None
+    assert place(bad.region) == "us-east-1 → eu-west-1"
+
+
+def test_a_key_is_summed_up_over_its_regions(watchdog: ServedWatchdog) -> None:
+    """By question; of other keys nothing."""
+    bad = Subject(Kind.REPLICA_DRIFT, "us-west-2", "payment")
+    watchdog.look(3, {bad: look(bad, Outcome.FAILED, reason=Reason.DRIFT)})
+    canaries = status_document(watchdog.status())["canaries"]
+
+    payment, pii = (key_checks(canaries, purpose) for purpose in ("payment", "pii"))
+
+    assert (payment["replica_drift"].ok, payment["replica_drift"].total) == (2, 3)
+    assert payment["key_state"].shown == pii["replica_drift"].shown == "up"
+
+
+@pytest.mark.parametrize(
+    ("looks", "shown"),
+    [
+        pytest.param([], "unknown", id="never"),
+        pytest.param([Outcome.OK], "up", id="up"),
+        pytest.param([Outcome.OK, Outcome.FAILED], "failing", id="one-failure"),
+        pytest.param([Outcome.FAILED], "failing", id="never-ok"),
+        pytest.param([Outcome.FAILED] * 3, "down", id="down"),
+        pytest.param([Outcome.FAILED] * 3 + [Outcome.OK], "recovering", id="one-ok-after-down"),
+        pytest.param([Outcome.OK, Outcome.BLIND], "blind", id="blind"),
+    ],
+)
+def test_each_canary_is_shown_by_one_word(watchdog: ServedWatchdog, looks: list[Outcome], shown: str) -> None:
+    """The same on the page and in the document."""
+    subject = watchdog.subjects[0]
+    watchdog.board = board(watchdog.subjects)
+    for outcome in looks:
+        watchdog.write(look(subject, outcome))
+
+    first = status_document(watchdog.status())["canaries"][0]
+
+    assert (first["id"], first["shown"]) == (subject.id, shown)
+
+
+def test_a_canary_without_a_fresh_answer_is_stale(watchdog: ServedWatchdog) -> None:
+    """However well it was."""
+    watchdog.clock.advance(91)
+
+    document = status_document(watchdog.status())
+
+    assert {canary["shown"] for canary in document["canaries"]} == {"stale"}
+
+
+def test_the_page_stays_small(watchdog: ServedWatchdog) -> None:
+    """89 canaries, a dead region: under 200 kB, which travels as 20 kB."""
+    watchdog.look(57)
+    watchdog.look(3, one_region_down())
+
+    page = Page().whole(status_document(watchdog.status()), Viewer())
+
+    assert len(watchdog.subjects) == 89
+    assert len(page) < 200_000
+
+
+def test_jobs_are_one_line_a_kind(watchdog: ServedWatchdog) -> None:
+    """The soonest of them, and how many there are."""
+    watchdog.next_runs = (("round_trip:us-east-1:pii", 1), ("heartbeat", 2), ("round_trip:us-west-2:pii", 3))
+
+    jobs = status_document(watchdog.status())["jobs"]
+
+    assert [(job["kind"], job["count"], job["id"]) for job in jobs] == [
+        ("round_trip", 2, "round_trip:us-east-1:pii"),
+        ("heartbeat", 1, "heartbeat"),
+    ]

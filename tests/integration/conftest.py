@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from daemon_kit import cloud
 from whole_processes import finished_demo, stage, start_demo
 
-__all__ = ["finished_demo", "stage", "start_demo"]
+__all__ = ["cloud", "finished_demo", "stage", "start_demo"]

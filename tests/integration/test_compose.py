@@ -1,16 +1,23 @@
-"""docker-compose.yml without an engine: its schema, and that what it names exists and agrees."""
+"""docker-compose.yml without an engine: its schema, that what it names exists and agrees, and that it turns green."""
 
 from __future__ import annotations
 
+import http.client
+import os
+import re
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from waiting import wait_until
 
-from kms_local.serve import ServeSettings
+from kms_local.serve_settings import ServeSettings
 from kms_watchdog.config import Settings, load
 
 ROOT = Path(__file__).parents[2]
@@ -20,11 +27,10 @@ SERVICES: dict[str, Any] = COMPOSE["services"]
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    """The mounted configuration, with a certificate file where the local AWS would have put one."""
+    """The mounted configuration, without the certificates that the local AWS would have made."""
     text = (ROOT / "deploy/compose/watchdog.toml").read_text(encoding="utf-8")
-    (tmp_path / "ca.pem").touch()
     config = tmp_path / "watchdog.toml"
-    config.write_text(text.replace('"/aws/ca.pem"', '"ca.pem"'), encoding="utf-8")
+    config.write_text(text.replace('ca_bundle = "/aws/ca.pem"', "").replace('"/state', '"state'), encoding="utf-8")
     return load(config)
 
 
@@ -73,7 +79,7 @@ def test_the_configuration_names_the_ports_that_the_local_aws_takes(settings: Se
     for position, region in enumerate(serve.regions):
         endpoint = settings.endpoints[region]
         assert endpoint.kms == f"https://127.0.0.1:{serve.port(2 + 2 * position)}"
-        assert {endpoint.cloudwatch, endpoint.sns, endpoint.sts} == {
+        assert {endpoint.cloudwatch, endpoint.sns, endpoint.sts, endpoint.iam} == {
             f"https://127.0.0.1:{serve.port(3 + 2 * position)}"
         }
 
@@ -89,3 +95,86 @@ def test_prometheus_scrapes_what_is_published_and_grafana_reads_prometheus(setti
     assert scrape["targets"] == [f"127.0.0.1:{settings.http.address[1]}"]
     assert source["url"] == "http://127.0.0.1:9090"
     assert provider["options"]["path"] in mounted
+
+
+class Machine:
+    """Runs the services' own commands as processes of this machine, with folders and ports of a test."""
+
+    def __init__(self, folder: Path, first_port: int) -> None:
+        self.folder, self.first_port = folder, first_port
+        for volume in ("aws", "state"):
+            (folder / volume).mkdir()
+        text = (ROOT / "deploy/compose/watchdog.toml").read_text(encoding="utf-8")
+        (folder / "watchdog.toml").write_text(self.here(text), encoding="utf-8")
+
+    def here(self, text: str) -> str:
+        """Return `text` with the folders and the ports (14000 and on, 9464) that things have here."""
+        text = re.sub(r"(?<![\w.])/(aws|state)\b", rf"{self.folder}/\1", text)
+        text = re.sub(r"\b14(\d{3})\b", lambda found: str(self.first_port + int(found[1])), text)
+        return text.replace("0.0.0.0:9464", f"127.0.0.1:{self.first_port + 99}")
+
+    def start(self, name: str) -> subprocess.Popen[bytes]:
+        """Start a service."""
+        given = {key: self.here(value) for key, value in SERVICES[name]["environment"].items()}
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("AWS_")} | given
+        environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+        environment["KMS_WATCHDOG_CONFIG"] = str(self.folder / "watchdog.toml")
+        command = [self.here(word) for word in SERVICES[name]["entrypoint"]]
+        return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL)
+
+    @contextmanager
+    def running(self, name: str) -> Iterator[None]:
+        """Run a service until the end of the block."""
+        process = self.start(name)
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait(20)
+
+    def healthy(self) -> bool:
+        """Whether the watchdog says so."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.first_port + 99, timeout=5)
+        try:
+            connection.request("GET", "/health")
+            return connection.getresponse().status == http.client.OK
+        except OSError:
+            return False
+        finally:
+            connection.close()
+
+
+def hundred_free_ports() -> int:
+    """Return where a stretch of ports begins in which nobody listens."""
+    for first in range(21_000, 30_000, 200):
+        with ExitStack() as taken:
+            try:
+                for port in (*range(first, first + 8), first + 99, first + 100):
+                    taken.enter_context(socket.create_server(("127.0.0.1", port)))
+            except OSError:
+                continue
+            return first
+    raise AssertionError("no ports are free")
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+def test_its_services_lead_to_a_green_page(tmp_path: Path) -> None:
+    """Started as they depend on each other, policies enforced, until every default canary is well."""
+    machine = Machine(tmp_path, hundred_free_ports())
+    once = [
+        name
+        for service in SERVICES.values()
+        for name, how in service.get("depends_on", {}).items()
+        if how["condition"] == "service_completed_successfully"
+    ]
+    assert set(once) == {"provision", "roles", "alarms"}
+
+    with machine.running("aws"):
+        wait_until((tmp_path / "aws/endpoints.json").exists, says="the local AWS serves")
+        with machine.running("pager"):
+            codes = [machine.start(name).wait(120) for name in ("provision", "roles", "alarms")]
+            with machine.running("watchdog"):
+                wait_until(machine.healthy, says="the watchdog is healthy", seconds=90)
+
+    assert codes == [0, 0, 0]

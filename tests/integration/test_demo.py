@@ -149,5 +149,5 @@ def test_the_report_opens_in_a_browser(finished_demo: FinishedDemo, tmp_path: Pa
     assert "<script" not in html
     assert "HELD" in shown
     assert shown.count("<svg") >= 1
-    for words in ("Latency of every operation", "Breakers and alarms", "The fault bit the target"):
+    for words in ("Latency of every operation", "What had to be proved", "The fault bit the target"):
         assert words in shown

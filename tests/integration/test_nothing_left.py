@@ -39,13 +39,14 @@ def assert_nothing_is_left(demo: DemoProcess, listening: list[tuple[str, int]]) 
     assert not [address for address in listening if answers(address)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("argv", "number"),
     [
         pytest.param(DEMO, signal.SIGTERM, id="demo-sigterm"),
         pytest.param(DEMO, signal.SIGKILL, id="demo-sigkill"),
-        pytest.param(MAKE, signal.SIGTERM, id="make-sigterm", marks=pytest.mark.slow),
-        pytest.param(MAKE, signal.SIGKILL, id="make-sigkill", marks=pytest.mark.slow),
+        pytest.param(MAKE, signal.SIGTERM, id="make-sigterm"),
+        pytest.param(MAKE, signal.SIGKILL, id="make-sigkill"),
     ],
 )
 def test_ended_while_the_daemon_runs(
@@ -64,6 +65,7 @@ def test_ended_while_the_daemon_runs(
     assert_nothing_is_left(demo, listening)
 
 
+@pytest.mark.slow
 def test_ctrl_c_in_the_middle_of_the_fault(start_demo: Callable[..., DemoProcess]) -> None:
     """The drill itself restores first; the exit code says that nobody can tell."""
     demo = start_demo(*DEMO)

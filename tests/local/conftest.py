@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import http.client
 import json
 import os
+import re
 import shutil
 import socket
+import ssl
 import struct
 import subprocess
 import sys
@@ -15,8 +18,8 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
+from typing import Any, NoReturn
+from urllib.parse import quote, urlsplit
 
 import boto3
 import pytest
@@ -70,6 +73,17 @@ class LocalAws:
     def requests(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in (self.directory / "requests.ndjson").read_text().splitlines()]
 
+    def certificate_is_good_for(self, name: str) -> bool:
+        """Say whether a client that looks for `name` accepts the KMS listener of us-east-1."""
+        host, _, port = self.endpoints["regions"]["us-east-1"]["kms"].removeprefix("https://").rpartition(":")
+        context = ssl.create_default_context(cafile=self.endpoints["ca_bundle"])
+        with socket.create_connection((host, int(port)), 10) as raw:
+            try:
+                context.wrap_socket(raw, server_hostname=name).close()
+            except ssl.SSLCertVerificationError:
+                return False
+        return True
+
     def close(self) -> None:
         for client in self.clients:
             client.close()
@@ -87,6 +101,12 @@ def start_local_aws(directory: Path, *flags: str) -> LocalAws:
     assert process.stdout is not None
     assert process.stdout.readline().startswith("ready")
     return LocalAws(directory, process)
+
+
+@pytest.fixture(scope="session")
+def local_aws_starter() -> Callable[..., LocalAws]:
+    """Start a server in a directory; whoever starts it closes it."""
+    return start_local_aws
 
 
 @pytest.fixture(scope="session")
@@ -144,6 +164,11 @@ def stopwatch() -> type[Stopwatch]:
 # -- Toxiproxy ------------------------------------------------------------------------------------------
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the mark of tests that hold a difference to the real Toxiproxy; docs/local-toxiproxy.md lists them all."""
+    config.addinivalue_line("markers", "deviates(name): holds the deviation of that name in docs/local-toxiproxy.md")
+
+
 @dataclass
 class Answer:
     status: int
@@ -160,7 +185,7 @@ class ToxiproxyServer:
 
     kind: str
     port: int
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str] | None  # None: somebody else runs it
 
     def call(
         self, method: str, path: str, body: object = None, *, raw: bytes | None = None, agent: str = "test"
@@ -173,6 +198,26 @@ class ToxiproxyServer:
         found = Answer(answer.status, headers, answer.read())
         connection.close()
         return found
+
+    def raw(self, request: bytes, *, half_close: bool = False) -> tuple[bytes, str]:
+        """Send bytes, and return the answer and how the connection was left: FIN, RST, or open for a quarter second."""
+        with socket.create_connection(("127.0.0.1", self.port), 10) as connection:
+            connection.sendall(request)
+            if half_close:
+                connection.shutdown(socket.SHUT_WR)
+            answer = b""
+            while True:
+                try:
+                    data = connection.recv(65536)
+                except TimeoutError:
+                    return answer, "open"
+                except ConnectionResetError:
+                    return answer, "RST"
+                if not data:
+                    return answer, "FIN"
+                answer += data
+                if b"\r\n\r\n" in answer:
+                    connection.settimeout(3 if b"Connection: close" in answer else 0.25)
 
     def proxy(self, name: str, upstream: str, **more: object) -> Any:
         answer = self.call("POST", "/proxies", {"name": name, "upstream": upstream, "listen": "127.0.0.1:0", **more})
@@ -208,19 +253,52 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def _real_server() -> str | None:
-    return os.environ.get("TOXIPROXY_BIN") or shutil.which("toxiproxy-server")
+_BUILT = Path(__file__).parents[2] / ".state" / "toxiproxy"  # by `make toxiproxy`
+_GO_NEEDED = (1, 23)
 
 
-def _start_toxiproxy(kind: str) -> ToxiproxyServer:
+def _built(name: str) -> str | None:
+    return str(_BUILT / name) if (_BUILT / name).exists() else None
+
+
+def _go_is_here() -> bool:
+    """Say whether a Go that could build the real programs is on PATH."""
+    go = shutil.which("go")
+    if go is None:
+        return False
+    said = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, check=False).stdout
+    found = re.match(r"go(\d+)\.(\d+)", said)
+    return found is not None and (int(found[1]), int(found[2])) >= _GO_NEEDED
+
+
+def _without_the_real_one(what: str) -> NoReturn:
+    """Skip; where CI could have built it, that is a failure."""
+    if os.environ.get("CI") == "true" and _go_is_here():
+        pytest.fail(f"{what}, although Go is here: `make toxiproxy` builds it")
+    pytest.skip(what)
+
+
+def _real_server() -> str:
+    found = os.environ.get("TOXIPROXY_BIN") or shutil.which("toxiproxy-server") or _built("server")
+    return found or _without_the_real_one(
+        "no real Toxiproxy here: neither TOXIPROXY_URL nor TOXIPROXY_BIN nor toxiproxy-server on PATH"
+    )
+
+
+@pytest.fixture(scope="session")
+def toxiproxy_cli() -> str:
+    """The real project's command-line client."""
+    found = os.environ.get("TOXIPROXY_CLI") or shutil.which("toxiproxy-cli") or _built("cli")
+    return found or _without_the_real_one("no real toxiproxy-cli here: neither TOXIPROXY_CLI nor toxiproxy-cli on PATH")
+
+
+def start_toxiproxy(kind: str, *flags: str, limit: int | None = None) -> ToxiproxyServer:
+    """Start a server of one kind, with at most `limit` file descriptors."""
     port = free_port()
-    command = [sys.executable, "-m", "kms_local", "toxiproxy"]
-    if kind == "real":
-        real = _real_server()
-        if real is None:
-            pytest.skip("no real Toxiproxy here: neither TOXIPROXY_BIN nor toxiproxy-server on PATH")
-        command = [real]
-    process = subprocess.Popen([*command, "-port", str(port)], stdout=subprocess.DEVNULL, text=True)
+    command = [_real_server()] if kind == "real" else [sys.executable, "-m", "kms_local", "toxiproxy"]
+    if limit is not None:
+        command = ["sh", "-c", f'ulimit -n {limit}; exec "$@"', "sh", *command]
+    process = subprocess.Popen([*command, "-port", str(port), *flags], stdout=subprocess.DEVNULL, text=True)
     clock, never, deadline = SystemClock(), threading.Event(), SystemClock().monotonic() + 10
     while True:
         try:
@@ -232,13 +310,40 @@ def _start_toxiproxy(kind: str) -> ToxiproxyServer:
             return ToxiproxyServer(kind, port, process)
 
 
+@contextlib.contextmanager
+def _offered_toxiproxy(url: str, directory: Path) -> Iterator[ToxiproxyServer]:
+    """Use a server that runs already, on this machine; workers take turns, since each clears it."""
+    parts = urlsplit(url)
+    assert parts.hostname in {"localhost", "127.0.0.1"}, "TOXIPROXY_URL: its proxies and ours must share this machine"
+    with (directory.parent / "toxiproxy.lock").open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        server = ToxiproxyServer("real", parts.port or 8474, None)
+        server.clear()
+        yield server
+
+
+@contextlib.contextmanager
+def _own_toxiproxy(kind: str, *flags: str, limit: int | None = None) -> Iterator[ToxiproxyServer]:
+    server = start_toxiproxy(kind, *flags, limit=limit)
+    assert server.process is not None
+    try:
+        yield server
+    finally:
+        server.process.kill()  # the real one takes long to stop once it is wedged
+        server.process.wait(10)
+
+
 @pytest.fixture(scope="module", params=["embedded", "real"])
-def toxiproxy_server(request: pytest.FixtureRequest) -> Iterator[ToxiproxyServer]:
+def toxiproxy_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ToxiproxyServer]:
     """Each test runs against our server and, where there is one, against the real one."""
-    server = _start_toxiproxy(request.param)
-    yield server
-    server.process.kill()  # the real one takes long to stop once it is wedged
-    server.process.wait(10)
+    offered = os.environ.get("TOXIPROXY_URL") if request.param == "real" else None
+    with contextlib.ExitStack() as stack:
+        if offered:
+            yield stack.enter_context(_offered_toxiproxy(offered, tmp_path_factory.getbasetemp()))
+        else:
+            yield stack.enter_context(_own_toxiproxy(request.param))
 
 
 @pytest.fixture
@@ -251,10 +356,15 @@ def toxiproxy(toxiproxy_server: ToxiproxyServer) -> Iterator[ToxiproxyServer]:
 @pytest.fixture
 def embedded() -> Iterator[ToxiproxyServer]:
     """Our server alone: for what the real one does not survive."""
-    server = _start_toxiproxy("embedded")
-    yield server
-    server.process.kill()
-    server.process.wait(10)
+    with _own_toxiproxy("embedded") as server:
+        yield server
+
+
+@pytest.fixture
+def starts_toxiproxy() -> Iterator[Callable[..., ToxiproxyServer]]:
+    """Start servers of either kind with flags of one's own, which are killed at the end."""
+    with contextlib.ExitStack() as stack:
+        yield lambda kind, *flags, **more: stack.enter_context(_own_toxiproxy(kind, *flags, **more))
 
 
 @dataclass

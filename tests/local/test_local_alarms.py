@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 from collections.abc import Callable, Iterator
@@ -9,19 +10,15 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
+from alarm_desk import NOON, REGION, TOPIC, Desk
 from botocore.exceptions import ClientError
 
-from kms_alarms.evaluate import AlarmState
+from kms_alarms.evaluate import AlarmState, parse
 from kms_local.clock import SystemClock
-from kms_local.cloudwatch.alarm_requests import describe_alarm_history, put_metric_alarm, set_alarm_state
-from kms_local.cloudwatch.alarms import AlarmBook
-from kms_local.cloudwatch.ingest import put_metric_data
-from kms_local.cloudwatch.store import MetricKey, MetricStore
+from kms_local.cloudwatch.alarm import MetricAlarm
+from kms_local.cloudwatch.alarm_descriptions import describe_alarm_history
+from kms_local.cloudwatch.alarm_requests import put_metric_alarm, set_alarm_state
 from kms_local.wire.params import Params
-
-NOON = 1_800_000_000.0
-TOPIC = "arn:aws:sns:us-east-1:123456789012:alerts"
-REGION = [{"Name": "Region", "Value": "us-east-1"}]
 
 
 def query(name: str, period: int = 10) -> dict[str, Any]:
@@ -46,30 +43,6 @@ def error_rate(**more: Any) -> dict[str, Any]:
     }
 
 
-class Desk:
-    """A CloudWatch of one region without wire or clock, and what it published."""
-
-    def __init__(self) -> None:
-        self.published: list[tuple[str, str, dict[str, Any]]] = []
-        self.store = MetricStore()
-        self.book = AlarmBook(account_id="123456789012", region="us-east-1", store=self.store, publish=self.publish)
-
-    def publish(self, arn: str, subject: str, message: str) -> bool:
-        self.published.append((arn, subject, json.loads(message)))
-        return True
-
-    def put(self, at: float, *, runs: float, failures: float) -> None:
-        data = [
-            {"MetricName": name, "Dimensions": REGION, "Value": value, "Timestamp": at, "StorageResolution": 1}
-            for name, value in (("Runs", runs), ("Failures", failures))
-        ]
-        put_metric_data(self.store, Params({"Namespace": "N", "MetricData": data}), at)
-
-    @property
-    def state(self) -> str:
-        return str(self.book.alarms["rate"].state)
-
-
 @pytest.fixture
 def desk() -> Desk:
     return Desk()
@@ -84,7 +57,7 @@ def test_an_alarm_goes_from_ok_to_alarm_to_ok(desk: Desk) -> None:
         desk.put(at, runs=6, failures=6 if 3 <= number < 7 else 0)
         for offset in (11, 15, 19):  # several looks a period change nothing more
             desk.book.evaluate_all(at + offset)
-        states.append(desk.state)
+        states.append(desk.state("rate"))
 
     assert states == ["OK"] * 4 + ["ALARM"] * 3 + ["OK"] * 5
     moves = [message for _, _, message in desk.published]
@@ -93,7 +66,7 @@ def test_an_alarm_goes_from_ok_to_alarm_to_ok(desk: Desk) -> None:
         ("OK", "ALARM"),
         ("ALARM", "OK"),
     ]
-    assert desk.published[1][1] == 'ALARM: "rate" in us-east-1'
+    assert desk.published[1][1] == 'ALARM: "rate" in US East (N. Virginia)'
 
 
 def test_history_tells_every_change(desk: Desk) -> None:
@@ -114,12 +87,14 @@ def test_an_update_keeps_the_state(desk: Desk) -> None:
     desk.put(NOON, runs=1, failures=1)
     desk.put(NOON + 10, runs=1, failures=1)
     desk.book.evaluate_all(NOON + 20)
-    assert desk.state == "ALARM"
+    assert desk.state("rate") == "ALARM"
 
     put_metric_alarm(desk.book, Params(error_rate(Threshold=50.0)), NOON + 21)
 
-    assert desk.state == "ALARM"
-    assert desk.book.alarms["rate"].definition.threshold == 50.0
+    assert desk.state("rate") == "ALARM"
+    alarm = desk.book.alarms["rate"]
+    assert isinstance(alarm, MetricAlarm)
+    assert alarm.definition.threshold == 50.0
 
 
 def test_set_alarm_state_runs_actions_and_does_not_last(desk: Desk) -> None:
@@ -133,7 +108,7 @@ def test_set_alarm_state_runs_actions_and_does_not_last(desk: Desk) -> None:
     assert desk.published[-1][2]["NewStateReason"] == "to see whether somebody wakes up"
     desk.book.evaluate_all(NOON + 12)
 
-    assert desk.state == "OK"
+    assert desk.state("rate") == "OK"
 
 
 def test_disabled_actions_are_not_run(desk: Desk) -> None:
@@ -144,20 +119,6 @@ def test_disabled_actions_are_not_run(desk: Desk) -> None:
 
     assert desk.book.alarms["rate"].state is AlarmState.OK
     assert desk.published == []
-
-
-def test_memory_is_bounded(desk: Desk) -> None:
-    """A day of data a second leaves three hours of seconds and a day of minutes."""
-    key = MetricKey("N", "Runs", frozenset({("Region", "us-east-1")}))
-    for number in range(0, 2 * 86_400, 30):
-        desk.put(NOON + number, runs=1, failures=0)
-    end = NOON + 2 * 86_400
-
-    seconds = desk.store.merged(key, unit=None, start=NOON, end=end, period_seconds=10)
-    minutes = desk.store.merged(key, unit=None, start=NOON, end=end, period_seconds=60)
-
-    assert len(seconds) == 3 * 3600 / 30 + 1
-    assert len(minutes) == 26 * 60 + 1
 
 
 @pytest.fixture
@@ -221,8 +182,8 @@ def test_an_alarm_is_told_to_a_subscriber(
         ),
         pytest.param({"DatapointsToAlarm": 3}, "InvalidParameterValue", id="m-above-n"),
         pytest.param({"EvaluationPeriods": 9000}, "InvalidParameterValue", id="more-than-a-day"),
-        pytest.param({"ComparisonOperator": "Equal"}, "InvalidParameterValue", id="comparison"),
-        pytest.param({"TreatMissingData": "fine"}, "InvalidParameterValue", id="missing-data"),
+        pytest.param({"ComparisonOperator": "Equal"}, "ValidationError", id="comparison"),
+        pytest.param({"TreatMissingData": "fine"}, "ValidationError", id="missing-data"),
         pytest.param({"Threshold": None}, "MissingParameter", id="no-threshold"),
         pytest.param({"AlarmActions": [TOPIC] * 6}, "InvalidParameterValue", id="six-actions"),
     ],
@@ -246,3 +207,167 @@ def test_an_unknown_alarm_is_named(local_aws: Any) -> None:
         client.set_alarm_state(AlarmName="nobody", StateValue="OK", StateReason="x")
     with pytest.raises(client.exceptions.ResourceNotFound):
         client.delete_alarms(AlarmNames=["nobody"])
+
+
+def test_a_standing_alarm_is_told_once(desk: Desk) -> None:
+    """However long it is bad, and however often it is looked at: one notification, until it changes."""
+    desk.metric_alarm("a", AlarmActions=[TOPIC])
+    for number in range(30):
+        desk.datum(NOON + 60 * number, Value=9.0)
+        for offset in (60, 75, 90):
+            desk.book.evaluate_all(NOON + 60 * number + offset)
+
+    assert desk.told == [("a", "ALARM")]
+
+
+def test_the_same_state_by_hand_is_told_to_nobody(desk: Desk) -> None:
+    """SetAlarmState to the state that is there runs no action; to another one does, and so does the way back."""
+    desk.metric_alarm("a", AlarmActions=[TOPIC], OKActions=[TOPIC])
+    desk.datum(NOON, Value=9.0)
+    desk.book.evaluate_all(NOON + 60)
+    desk.set_state("a", "ALARM", NOON + 61)
+    desk.book.evaluate_all(NOON + 62)
+    assert desk.told == [("a", "ALARM")]
+
+    desk.set_state("a", "OK", NOON + 63)
+    desk.book.evaluate_all(NOON + 64)
+    assert desk.told == [("a", "ALARM"), ("a", "OK"), ("a", "ALARM")]
+
+
+def test_late_data_are_looked_at(desk: Desk) -> None:
+    """Data for a period that has been evaluated make the alarm look again, without a new period."""
+    desk.metric_alarm("a", TreatMissingData="notBreaching")
+    desk.book.evaluate_all(NOON + 61)
+    assert desk.state("a") == "OK"
+
+    desk.datum(NOON, now=NOON + 65, Value=9.0)
+    desk.book.evaluate_all(NOON + 66)
+
+    assert desk.state("a") == "ALARM"
+
+
+def test_high_resolution_alarms_read_seconds_alone(desk: Desk) -> None:
+    """At 10 s a datum of ordinary resolution is not seen; at 60 s both are."""
+    desk.metric_alarm("fast", Period=10, TreatMissingData="notBreaching")
+    desk.metric_alarm("slow", TreatMissingData="notBreaching")
+    desk.datum(NOON, Value=9.0)
+    desk.book.evaluate_all(NOON + 10)
+    assert desk.state("fast") == "OK"
+
+    desk.datum(NOON + 10, Value=9.0, StorageResolution=1)
+    desk.book.evaluate_all(NOON + 20)
+    assert desk.state("fast") == "ALARM"
+    desk.book.evaluate_all(NOON + 60)
+    assert (desk.state("fast"), desk.state("slow")) == ("OK", "ALARM")
+
+
+def test_a_percentile_of_few_samples_is_ignored_where_asked(desk: Desk) -> None:
+    """EvaluateLowSampleCountPercentile=ignore: 19 samples decide nothing for a median, 20 do."""
+    percentile = {"Statistic": None, "ExtendedStatistic": "p50"}
+    desk.metric_alarm("picky", **percentile, EvaluateLowSampleCountPercentile="ignore")
+    desk.metric_alarm("plain", **percentile)
+    desk.datum(NOON, Values=[9.0], Counts=[19])
+    desk.book.evaluate_all(NOON + 60)
+    assert (desk.state("picky"), desk.state("plain")) == ("INSUFFICIENT_DATA", "ALARM")
+
+    desk.datum(NOON, now=NOON + 61, Value=9.0)
+    desk.book.evaluate_all(NOON + 62)
+    assert desk.state("picky") == "ALARM"
+
+
+def test_an_expression_that_fails_is_an_evaluation_error(desk: Desk) -> None:
+    """EvaluationState says so, and goes when the alarm is put right."""
+    metric = {"Namespace": "N", "MetricName": "M"}
+    stat = {"Id": "m", "MetricStat": {"Metric": metric, "Period": 60, "Stat": "Sum"}, "ReturnData": False}
+    request = {"AlarmName": "a", "EvaluationPeriods": 1, "Threshold": 1.0}
+    request |= {"ComparisonOperator": "GreaterThanThreshold", "Metrics": [stat, {"Id": "e", "Expression": "m + 1"}]}
+    put_metric_alarm(desk.book, Params(request), NOON)
+    alarm = desk.book.alarms["a"]
+    assert isinstance(alarm, MetricAlarm)
+    queries = {**alarm.definition.queries, "e": parse("[m, m]")}
+    alarm.definition = dataclasses.replace(alarm.definition, queries=queries)  # what Put would have refused
+
+    desk.datum(NOON, Value=9.0)
+    desk.book.evaluate_all(NOON + 60)
+    shown = desk.describe()["MetricAlarms"][0]
+    assert (shown["EvaluationState"], shown["StateValue"]) == ("EVALUATION_ERROR", "INSUFFICIENT_DATA")
+    assert (shown["StateUpdatedTimestamp"], shown["StateTransitionedTimestamp"]) == (NOON + 60, NOON)
+
+    put_metric_alarm(desk.book, Params(request), NOON + 61)
+    desk.book.evaluate_all(NOON + 62)
+    shown = desk.describe()["MetricAlarms"][0]
+    assert "EvaluationState" not in shown
+    assert shown["StateValue"] == "ALARM"
+
+
+def test_what_an_alarm_says(desk: Desk) -> None:
+    """The notification's trigger, the reason's data and the history are spelt as CloudWatch spells them."""
+    desk.metric_alarm("a", AlarmActions=[TOPIC], Dimensions=REGION, Unit="Count")
+    desk.datum(NOON, Value=9.0, Dimensions=REGION, Unit="Count")
+    desk.book.evaluate_all(NOON + 60)
+
+    _, subject, message = desk.published[0]
+    assert subject == 'ALARM: "a" in US East (N. Virginia)'
+    assert message["Trigger"] == {
+        "MetricName": "M",
+        "Namespace": "N",
+        "StatisticType": "Statistic",
+        "Statistic": "SUM",
+        "Unit": "Count",
+        "Dimensions": [{"name": "Region", "value": "us-east-1"}],
+        "Period": 60,
+        "EvaluationPeriods": 1,
+        "ComparisonOperator": "GreaterThanThreshold",
+        "Threshold": 5.0,
+        "TreatMissingData": "missing",
+        "EvaluateLowSampleCountPercentile": "",
+    }
+    shown = desk.describe()["MetricAlarms"][0]
+    assert {"TreatMissingData", "DatapointsToAlarm"}.isdisjoint(shown), "only what was given is shown"
+    assert json.loads(shown["StateReasonData"]) == {
+        "version": "1.0",
+        "queryDate": "2027-01-15T08:01:00.000+0000",
+        "unit": "Count",
+        "statistic": "Sum",
+        "period": 60,
+        "threshold": 5.0,
+        "recentDatapoints": [9.0],
+        "evaluatedDatapoints": [{"timestamp": "2027-01-15T08:00:00.000+0000", "value": 9.0}],
+    }
+    change = json.loads(desk.history(NOON + 60, HistoryItemType="StateUpdate")[0]["HistoryData"])
+    assert change["oldState"] == {
+        "stateValue": "INSUFFICIENT_DATA",
+        "stateReason": "Unchecked: Initial alarm creation",
+    }
+
+
+def test_reason_data_fit(desk: Desk) -> None:
+    """However long an alarm looks back, what it says of it is JSON of 4000 characters at most."""
+    desk.metric_alarm("a", EvaluationPeriods=1440)
+    for number in range(1440):
+        desk.datum(NOON + 60 * number, Value=1.0 / 3.0 + number)
+    desk.book.evaluate_all(NOON + 60 * 1440)
+
+    text = desk.describe()["MetricAlarms"][0]["StateReasonData"]
+    assert len(text) <= 4000
+    assert len(json.loads(text)["evaluatedDatapoints"]) > 20
+
+
+@pytest.mark.parametrize(
+    ("members", "code"),
+    [
+        pytest.param({"StateValue": "BAD"}, "ValidationError", id="state"),
+        pytest.param({"StateReasonData": "{"}, "InvalidFormat", id="reason-data"),
+        pytest.param({"StateReason": None}, "MissingParameter", id="no-reason"),
+    ],
+)
+def test_states_that_cannot_be_are_refused(local_aws: Any, members: dict[str, Any], code: str) -> None:
+    """SetAlarmState checks its members."""
+    client = local_aws.client("cloudwatch")
+    client.put_metric_alarm(**error_rate(AlarmName="set"))
+    request = {"AlarmName": "set", "StateValue": "OK", "StateReason": "x", **members}
+
+    with pytest.raises(ClientError) as caught:
+        client.set_alarm_state(**{name: value for name, value in request.items() if value is not None})
+
+    assert caught.value.response["Error"]["Code"] == code

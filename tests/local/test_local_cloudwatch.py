@@ -138,22 +138,24 @@ def test_metric_math_of_our_alarms(cloudwatch: Any, namespace: str, minute: floa
 
 
 def test_get_metric_statistics(cloudwatch: Any, namespace: str, minute: float) -> None:
-    """The older operation gives the same numbers, by period and unit."""
+    """The older operation gives the same numbers, by period and unit; percentiles in a request of their own."""
     data = [datum(Values=[2.0, 4.0], Unit="Milliseconds", Timestamp=at(minute + offset)) for offset in (0, 30)]
     cloudwatch.put_metric_data(Namespace=namespace, MetricData=data)
+    asked = {
+        "Namespace": namespace,
+        "MetricName": "M",
+        "StartTime": at(minute),
+        "EndTime": at(minute + MINUTE),
+        "Period": MINUTE,
+    }
 
-    found = cloudwatch.get_metric_statistics(
-        Namespace=namespace,
-        MetricName="M",
-        StartTime=at(minute),
-        EndTime=at(minute + MINUTE),
-        Period=MINUTE,
-        Statistics=["Sum", "Average"],
-        ExtendedStatistics=["p90"],
-    )["Datapoints"]
+    simple = cloudwatch.get_metric_statistics(**asked, Statistics=["Sum", "Average"])["Datapoints"]
+    extended = cloudwatch.get_metric_statistics(**asked, ExtendedStatistics=["p90"])["Datapoints"]
 
-    expected = {"Timestamp": at(minute), "Unit": "Milliseconds", "Sum": 12.0, "Average": 3.0}
-    assert found == [{**expected, "ExtendedStatistics": {"p90": 4.0}}]
+    assert simple == [{"Timestamp": at(minute), "Unit": "Milliseconds", "Sum": 12.0, "Average": 3.0}]
+    assert extended == [{"Timestamp": at(minute), "Unit": "Milliseconds", "ExtendedStatistics": {"p90": 4.0}}]
+    both = {**asked, "Statistics": ["Sum"], "ExtendedStatistics": ["p90"]}
+    assert refusal(cloudwatch.get_metric_statistics, **both) == "InvalidParameterCombination"
 
 
 def test_list_metrics_filters(cloudwatch: Any, namespace: str) -> None:
@@ -219,19 +221,19 @@ def test_regions_keep_their_own_metrics(local_aws: Any, namespace: str) -> None:
 @pytest.mark.parametrize(
     ("query", "code"),
     [
-        pytest.param({"Id": "Q", "Expression": "1"}, "InvalidParameterValue", id="upper-case-id"),
-        pytest.param({"Id": "q", "Expression": "1 +"}, "InvalidParameterValue", id="no-expression"),
-        pytest.param({"Id": "q", "Expression": "m9"}, "InvalidParameterValue", id="unknown-id"),
-        pytest.param({"Id": "q"}, "InvalidParameterCombination", id="nothing"),
-        pytest.param({"Id": "q", "Expression": "1"}, "MissingParameter", id="no-period"),
+        pytest.param({"Id": "Q", "Expression": "1"}, "ValidationError", id="upper-case-id"),
+        pytest.param({"Id": "q", "Expression": "1 +"}, "ValidationError", id="no-expression"),
+        pytest.param({"Id": "q", "Expression": "m9"}, "ValidationError", id="unknown-id"),
+        pytest.param({"Id": "q"}, "ValidationError", id="nothing"),
+        pytest.param({"Id": "q", "Expression": "1"}, "ValidationError", id="no-period"),
         pytest.param(
             {"Id": "q", "MetricStat": {"Metric": {"Namespace": "N", "MetricName": "M"}, "Period": 7, "Stat": "Sum"}},
-            "InvalidParameterValue",
+            "ValidationError",
             id="period",
         ),
         pytest.param(
             {"Id": "q", "MetricStat": {"Metric": {"Namespace": "N", "MetricName": "M"}, "Period": 60, "Stat": "tm99"}},
-            "InvalidParameterValue",
+            "ValidationError",
             id="statistic",
         ),
     ],

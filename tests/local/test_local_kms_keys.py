@@ -71,8 +71,11 @@ def test_a_single_region_key_is_a_uuid(east: Any) -> None:
     assert "MultiRegionConfiguration" not in found
 
 
-def test_a_replica_is_creating_for_a_while(east: Any, west: Any, eventually: Any) -> None:
+def test_a_replica_is_creating_for_a_while(starts_local_aws: Any, eventually: Any) -> None:
     """ReplicateKey answers Creating; cryptography is refused until the replica is Enabled, management is not."""
+    aws = starts_local_aws("--creating-seconds", "4", "--no-toxiproxy")  # long enough to be seen on a busy machine
+    east, west = aws.client("kms", "us-east-1"), aws.client("kms", "us-west-2")
+    west.list_keys()  # the connection is there before the clock runs
     key_id = make_key(east, Description="primary")
 
     made = east.replicate_key(KeyId=key_id, ReplicaRegion="us-west-2")
@@ -185,7 +188,8 @@ def test_listings_have_pages(east: Any) -> None:
 
 def test_policies_are_regional_and_checked(east: Any, west: Any, replicated: str) -> None:
     """PutKeyPolicy changes one region's policy alone, and takes nothing that is not a policy."""
-    policy = json.dumps({"Version": "2012-10-17", "Statement": []})
+    door = {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, "Action": "kms:*", "Resource": "*"}
+    policy = json.dumps({"Version": "2012-10-17", "Id": "mine", "Statement": [door]})
     east.put_key_policy(KeyId=replicated, PolicyName="default", Policy=policy)
 
     assert east.get_key_policy(KeyId=replicated)["Policy"] == policy
@@ -241,15 +245,65 @@ def test_the_deletion_window_is_7_to_30_days(east: Any, days: int) -> None:
     assert f"Value '{days}' at 'pendingWindowInDays'" in message
 
 
-def test_the_primary_can_be_moved(east: Any, west: Any, replicated: str) -> None:
-    """UpdatePrimaryRegion swaps the roles; cryptography goes on under both."""
+def test_the_primary_can_be_moved(east: Any, west: Any, replicated: str, eventually: Any) -> None:
+    """UpdatePrimaryRegion swaps the roles, after a while of Updating; cryptography goes on under both."""
     blob = east.encrypt(KeyId=replicated, Plaintext=b"before")["CiphertextBlob"]
 
     east.update_primary_region(KeyId=replicated, PrimaryRegion="us-west-2")
 
+    assert west.decrypt(CiphertextBlob=blob)["Plaintext"] == b"before"
+    eventually(lambda: west.describe_key(KeyId=replicated)["KeyMetadata"]["KeyState"] == "Enabled")
     found = west.describe_key(KeyId=replicated)["KeyMetadata"]["MultiRegionConfiguration"]
     assert (found["MultiRegionKeyType"], found["PrimaryKey"]["Region"]) == ("PRIMARY", "us-west-2")
     assert west.decrypt(CiphertextBlob=blob)["Plaintext"] == b"before"
     assert refusal(east.update_primary_region, KeyId=replicated, PrimaryRegion="us-west-2")[0] == (
         "UnsupportedOperationException"
     )
+
+
+def test_rotation_on_demand_over_the_wire(east: Any, west: Any, replicated: str, eventually: Any) -> None:
+    """What was sealed before opens after, in both regions, and the rotation is listed."""
+    blob = east.encrypt(KeyId=replicated, Plaintext=b"before")["CiphertextBlob"]
+
+    assert east.rotate_key_on_demand(KeyId=replicated)["KeyId"] == replicated
+
+    eventually(lambda: bool(west.list_key_rotations(KeyId=replicated)["Rotations"]))
+    (done,) = west.list_key_rotations(KeyId=replicated)["Rotations"]
+    assert done["RotationType"] == "ON_DEMAND"
+    for kms in (east, west):
+        opened = kms.decrypt(CiphertextBlob=blob)
+        assert opened["Plaintext"] == b"before"
+        assert opened["KeyMaterialId"] != done["KeyMaterialId"]
+    assert east.generate_data_key(KeyId=replicated, KeySpec="AES_256")["KeyMaterialId"] == done["KeyMaterialId"]
+
+
+def test_grants_over_the_wire(east: Any, west: Any, replicated: str) -> None:
+    """Made, paged, found by who may retire them, revoked and retired; regional."""
+    role = f"arn:aws:iam::{ACCOUNT}:role/{replicated}"
+    members = {"KeyId": replicated, "GranteePrincipal": role, "RetiringPrincipal": role, "Operations": ["Decrypt"]}
+    made = [east.create_grant(**members) for _ in range(3)]
+
+    pages = list(east.get_paginator("list_grants").paginate(KeyId=replicated, PaginationConfig={"PageSize": 2}))
+    assert [len(page["Grants"]) for page in pages] == [2, 1]
+    assert west.list_grants(KeyId=replicated)["Grants"] == []
+    assert refusal(east.create_grant, **members, DryRun=True)[0] == "DryRunOperationException"
+    east.revoke_grant(KeyId=replicated, GrantId=made[0]["GrantId"])
+    east.retire_grant(GrantToken=made[1]["GrantToken"])
+    left = east.list_retirable_grants(RetiringPrincipal=role)["Grants"]
+    assert [grant["GrantId"] for grant in left] == [made[2]["GrantId"]]
+
+
+def test_an_operation_that_is_not_served_is_known(east: Any) -> None:
+    """AWS has it: an UnsupportedOperationException, not an UnknownOperationException."""
+    assert refusal(east.create_custom_key_store, CustomKeyStoreName="x")[0] == "UnsupportedOperationException"
+    assert refusal(east.sign, KeyId=make_key(east), Message=b"x", SigningAlgorithm="ECDSA_SHA_256")[0] == (
+        "InvalidKeyUsageException"
+    )
+
+
+def test_every_mistake_is_told_at_once(east: Any) -> None:
+    """Before the key is looked for."""
+    code, message = refusal(east.generate_data_key, KeyId=NO_KEY, KeySpec="AES_1", NumberOfBytes=0)
+
+    assert code == "ValidationException"
+    assert message.startswith("2 validation errors detected: Value 'AES_1' at 'keySpec'")

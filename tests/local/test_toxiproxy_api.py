@@ -12,6 +12,7 @@ import pytest
 
 NOWHERE = "127.0.0.1:1"
 PROXY_TYPE = 'struct { toxiproxy.Proxy; Enabled *bool \\"json:\\\\\\"enabled\\\\\\"\\" }'
+NO_FIELD_NAME = "bad request body: json: cannot unmarshal number into Go struct field Proxy.name of type string"
 NO_FIELD = "json: cannot unmarshal {} into Go struct field {} of type {}"
 
 
@@ -147,6 +148,87 @@ def test_create_is_refused(proxy: Any, body: bytes, status: int, message: str) -
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert "x-toxiproxy-request-id" in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        pytest.param(
+            b'1{"name"',
+            400,
+            "bad request body: json: cannot unmarshal number into Go value of type toxiproxy.Proxy",
+            id="number-first",
+        ),
+        pytest.param(b"[" * 20_000, 400, "bad request body: invalid character '[' exceeded max depth", id="too-deep"),
+        pytest.param(b'{"a":' + b"[" * 9000 + b"]" * 9000 + b"}", 400, "missing required field: name", id="deep"),
+        pytest.param(
+            b'{"a":01}', 400, "bad request body: invalid character '1' after object key:value pair", id="zero"
+        ),
+        pytest.param(b'{"a":-x}', 400, "bad request body: invalid character 'x' in numeric literal", id="minus"),
+        pytest.param(
+            b'{"a":1.}',
+            400,
+            "bad request body: invalid character '}' after decimal point in numeric literal",
+            id="point",
+        ),
+        pytest.param(
+            b'{"a":nulx}', 400, "bad request body: invalid character 'x' in literal null (expecting 'l')", id="literal"
+        ),
+        pytest.param(b'{"a":"\\x"}', 400, "bad request body: invalid character 'x' in string escape code", id="escape"),
+        pytest.param(
+            b'{"a":"\\u12g"}',
+            400,
+            "bad request body: invalid character 'g' in \\u hexadecimal character escape",
+            id="hexadecimal",
+        ),
+        pytest.param(
+            b'{"a":"\x01"}', 400, "bad request body: invalid character '\\x01' in string literal", id="control"
+        ),
+        pytest.param(b'{"a"\xe9', 400, "bad request body: invalid character 'é' after object key", id="not-utf-8"),
+        pytest.param(b"NaN", 400, "bad request body: invalid character 'N' looking for beginning of value", id="nan"),
+        pytest.param(b'{"name":"a","name":null,"name":5}', 400, NO_FIELD_NAME, id="error-of-a-repeated-member"),
+        pytest.param(
+            b'{"Logger":[]}',
+            400,
+            "bad request body: json: cannot unmarshal array into Go struct field Proxy.Logger of type zerolog.Logger",
+            id="logger",
+        ),
+        pytest.param(
+            b'{"name":"x","upstream":"x:1","listen":"127.1:0"}',
+            500,
+            "listen tcp: lookup 127.1: no such host",
+            id="short",
+        ),
+    ],
+)
+def test_the_decoders_corners(proxy: Any, body: bytes, status: int, message: str) -> None:
+    """Go's decoder has its own idea of where a value ends, how deep it may be, and what is wrong with it."""
+    answer = proxy.call("POST", "/proxies", raw=body)
+
+    expected = json.dumps({"error": message, "status": status}, separators=(",", ":"), ensure_ascii=False) + "\n"
+    assert (answer.status, answer.body.decode()) == (status, expected)
+
+
+def test_the_last_of_repeated_members_counts_and_halves_of_characters_are_replaced(toxiproxy: Any) -> None:
+    """A lone surrogate and each byte that is no UTF-8 become U+FFFD; `null` leaves what was there."""
+    body = (
+        b'{"name":"a","upstream":"127.0.0.1:1","li\xc5\xbften":"127.0.0.1:0","name":"\\ud83d\\ude00\\ud83dx\xe2\x82",'
+        b'"name":null,"enabled":false}'
+    )
+
+    made = toxiproxy.call("POST", "/proxies", raw=body).json()
+    assert (made["name"], made["listen"]) == ("\U0001f600\ufffdx\ufffd\ufffd", "127.0.0.1:0")
+
+
+def test_a_refused_update_of_a_toxic_applies_what_fits(proxy: Any) -> None:
+    """The real server decodes into the toxic itself: 400, and the other attribute has changed."""
+    proxy.toxic("p", "latency", name="t", latency=1, jitter=2)
+
+    answer = proxy.call("PATCH", "/proxies/p/toxics/t", {"attributes": {"latency": "x", "jitter": 5}, "toxicity": 0.5})
+
+    assert answer.status == 400
+    found = proxy.call("GET", "/proxies/p/toxics/t").json()
+    assert (found["attributes"], found["toxicity"]) == ({"latency": 1, "jitter": 5}, 1)
 
 
 def test_keys_match_in_any_case_and_the_rest_is_ignored(toxiproxy: Any) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import random
+import socket
 import struct
 
 import pytest
@@ -13,6 +15,8 @@ from hypothesis import strategies as st
 from kms_local.toxiproxy import go_json
 from kms_local.toxiproxy.addresses import AddressError, split_address
 from kms_local.toxiproxy.behaviours import BEHAVIOURS, Behaviour, Chunk, Memory
+from kms_local.toxiproxy.exposition import number_text
+from kms_local.toxiproxy.relay_loop import RelayLoop
 from kms_local.toxiproxy.toxics import KINDS
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
@@ -60,9 +64,23 @@ def test_bandwidth_slices_are_100_ms() -> None:
     assert [due for due, _ in plan] == pytest.approx([100.1, 100.2, 100.225])
 
 
+def test_bandwidth_counts_from_when_a_chunk_is_looked_at() -> None:
+    """A chunk that waited for another one has no credit; one that is a timer's lateness behind has."""
+    run = behaviour("bandwidth", rate=2)
+
+    waited = run.plan(Chunk(b"x" * 200, 100.0), 105.0)
+    behind = run.plan(Chunk(b"x" * 200, 100.0), 105.101)
+
+    assert [due for due, _ in waited] == pytest.approx([105.1])
+    assert [due for due, _ in behind] == pytest.approx([105.2])
+
+
 def test_the_slicer_halves() -> None:
-    """10,000 bytes at 1000 are 16 pieces of 625, and one pause after the last."""
-    plan = pieces("slicer", b"x" * 10_000, average_size=1000, delay=10)
+    """10,000 bytes at 1000 are 16 pieces of 625, each with its pause, and one that holds the stream up afterwards."""
+    run = behaviour("slicer", average_size=1000, delay=10)
+    plan = [(due, item.data if item else None) for due, item in run.plan(Chunk(b"x" * 10_000, 1.0), 1.0)]
+
+    assert run.gap == pytest.approx(10e-6)
 
     assert [len(piece or b"") for _, piece in plan] == [625] * 16 + [0]
 
@@ -88,6 +106,76 @@ def test_timeout_starts_again_with_every_chunk() -> None:
     assert run.plan(Chunk(b"x", 0.2), 0.2) == []
 
     assert run.closes_at == pytest.approx(0.5)
+
+
+def test_a_reader_that_fails_does_not_end_the_loop() -> None:
+    """What a reader raises is told to the loop's handler, and everything else goes on."""
+
+    class Broken:
+        def read_now(self) -> bool | None:
+            raise ValueError("broken")
+
+    told: list[str] = []
+    loop = RelayLoop()
+    loop.set_exception_handler(lambda _, context: told.append(str(context["exception"])))
+    ours, theirs = socket.socketpair()
+    loop.add_reader(ours, loop.stop)
+    loop.watch(ours.fileno(), Broken())
+
+    theirs.send(b"x")
+    loop.call_later(0.05, loop.unwatch, ours.fileno())
+    loop.run_forever()  # until the loop itself hears of the byte
+
+    assert set(told) == {"broken"}
+    loop.remove_reader(ours)
+    for end in (ours, theirs):
+        end.close()
+    loop.close()
+
+
+def test_a_loop_that_passes_data_on_keeps_its_timers() -> None:
+    """However much there is to pass on, a timer comes when it is due."""
+
+    class Busy:
+        reads = 0
+
+        def read_now(self) -> bool | None:
+            self.reads += 1
+            return True
+
+    loop, busy = RelayLoop(), Busy()
+    ours, theirs = socket.socketpair()
+    loop.add_reader(ours, lambda: None)
+    loop.watch(ours.fileno(), busy)
+    theirs.send(b"x")  # never taken: there is always something to read
+
+    async def wait() -> None:
+        await asyncio.sleep(0.05)
+
+    loop.run_until_complete(asyncio.wait_for(wait(), 10))
+
+    assert busy.reads > 100
+    loop.remove_reader(ours)
+    for end in (ours, theirs):
+        end.close()
+    loop.close()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (17, "17"),
+        (0.25, "0.25"),
+        (999_999, "999999"),
+        (1e6, "1e+06"),
+        (1_234_567, "1.234567e+06"),
+        (1e-7, "1e-07"),
+    ],
+)
+def test_numbers_of_a_page(value: float, text: str) -> None:
+    """As Go's `%g` has them."""
+    assert number_text(value) == text
 
 
 @given(st.floats(width=32, allow_nan=False, allow_infinity=False))

@@ -36,6 +36,7 @@ def stalled_client(listen: str, size: int = 20_000_000) -> tuple[socket.socket, 
     return raw, sender
 
 
+@pytest.mark.deviates("stalled-client")
 @pytest.mark.parametrize(
     ("kind", "attributes"),
     [
@@ -79,6 +80,7 @@ def test_a_client_that_does_not_read_wedges_nothing(
     sender.join(10)
 
 
+@pytest.mark.deviates("deadly-attributes")
 @pytest.mark.parametrize(
     ("kind", "attributes"),
     [
@@ -113,6 +115,7 @@ def test_no_attribute_kills_it(
     assert embedded.process.poll() is None
 
 
+@pytest.mark.deviates("silent-upstream")
 def test_an_upstream_that_drops_syns_blocks_nothing(embedded: Any, clients: Callable[[str], Any]) -> None:
     """While a dial hangs, the proxy can be disabled and deleted."""
     full = socket.socket()
@@ -173,6 +176,7 @@ def test_changes_under_traffic_lose_and_repeat_nothing(embedded: Any, echo_upstr
             worker.join(30)
 
 
+@pytest.mark.deviates("live-counters")
 def test_metrics_count_bytes_while_they_run(echo_upstream: Any, clients: Any, tmp_path: Path) -> None:
     """`-proxy-metrics` serves live counters with the real server's names and labels; `-config` makes proxies."""
     config = tmp_path / "proxies.json"
@@ -189,6 +193,7 @@ def test_metrics_count_bytes_while_they_run(echo_upstream: Any, clients: Any, tm
     assert f"toxiproxy_proxy_received_bytes_total{{{labels}}} 1234" in page
     assert f"toxiproxy_proxy_sent_bytes_total{{{labels}}} 1234" in page
     assert "process_cpu_seconds_total" in page
+    assert 'kms_local_proxy_connections{proxy="p"} 1' in page
     stop(process)
 
 
@@ -205,6 +210,7 @@ def test_a_bad_configuration_is_only_logged(tmp_path: Path, content: str | None)
     stop(process)
 
 
+@pytest.mark.deviates("version")
 def test_one_dash_or_two_and_the_version() -> None:
     """The real server's flags have one dash; two are understood as well."""
     for dash in ("-", "--"):
@@ -212,6 +218,7 @@ def test_one_dash_or_two_and_the_version() -> None:
         assert ended.stdout == "toxiproxy-server version 2.12.0\n"
 
 
+@pytest.mark.deviates("taken-port")
 def test_a_taken_port_is_one_line() -> None:
     """The API's port in use: exit code 2 and one line."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,11 +17,12 @@ from waiting import wait_until
 
 from kms_core import Core
 from kms_core.testing import FakeEstate, ManualClock, core_over
+from kms_watchdog import aws
 from kms_watchdog.config import Settings, load
 from kms_watchdog.drills import journal
 from kms_watchdog.drills.folder import DrillFolder
 from kms_watchdog.drills.undo import ProxyUndo, UndoRecord
-from kms_watchdog.results import CanaryResult, Mode, Outcome, Reason
+from kms_watchdog.results import CanaryResult, Kind, Mode, Outcome, Reason
 
 REGIONS = ("us-east-1", "us-west-2", "eu-west-1")
 PURPOSES = ("general", "pii", "payment")
@@ -190,8 +191,16 @@ class LocalCloud:
             "AWS_EC2_METADATA_DISABLED": "true",
         }
 
-    def config(self, folder: Path, more: str = "", *, prefix: str = "test", interval_seconds: float = 1.0) -> Path:
-        """Write a configuration with fast canaries; `prefix` names keys of its own."""
+    def config(
+        self,
+        folder: Path,
+        more: str = "",
+        *,
+        prefix: str = "test",
+        interval_seconds: float = 1.0,
+        kinds: Sequence[str] = (Kind.ROUND_TRIP,),
+    ) -> Path:
+        """Write a configuration with fast canaries of some kinds; `prefix` names keys of its own."""
         lines = ["[estate]", f'name = "{prefix}"', 'account_id = "123456789012"', 'primary_region = "us-east-1"']
         lines += [f"regions = {json.dumps(REGIONS)}", f'ca_bundle = "{self.endpoints["ca_bundle"]}"']
         for purpose in PURPOSES:
@@ -202,6 +211,7 @@ class LocalCloud:
             "[canaries]",
             f"interval_seconds = {interval_seconds}",
             f"deadline_seconds = {interval_seconds * 0.9}",
+            f"kinds = {json.dumps(kinds)}",
         ]
         lines += ["[state]", 'dir = "state"', "[http]", 'listen = "127.0.0.1:0"', "[cloudwatch]", "period_seconds = 10"]
         folder.mkdir(parents=True, exist_ok=True)
@@ -237,3 +247,14 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
     yield LocalCloud(directory, json.loads(ready.read_text()), process)
     process.terminate()
     process.wait(10)
+
+
+@pytest.fixture
+def cloud_here(cloud: LocalCloud, monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalCloud]:
+    """The local AWS for clients in the test's own process: its credentials where boto3 looks for them."""
+    for name, value in cloud.environment.items():
+        if name.startswith("AWS_"):
+            monkeypatch.setenv(name, value)
+    aws._session.cache_clear()  # it keeps the credentials it has found
+    yield cloud
+    aws._session.cache_clear()

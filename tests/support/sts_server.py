@@ -11,14 +11,17 @@ NAMESPACE = "https://sts.amazonaws.com/doc/2011-06-15/"
 
 
 class Sts:
-    """Says `account` to who asks whose credentials he has, and gives `keys` to who assumes a role. Close it."""
+    """Says `account` to who asks whose credentials he has, and gives `keys`, token and all, to who assumes a role.
+
+    Close it.
+    """
 
     def __init__(self) -> None:
         self.account = "123456789012"
         self.status = 200
         self.code = ""
         """Error code of every answer when set."""
-        self.keys: tuple[str, ...] = ("", "")
+        self.keys: tuple[str, ...] = ("", "", "")
         self.asked: list[str] = []
         self.forms: list[dict[str, list[str]]] = []
         """What each request said."""
@@ -72,7 +75,7 @@ class Sts:
             inner = (
                 f"<Credentials><AccessKeyId>{self.keys[0]}</AccessKeyId>"
                 f"<SecretAccessKey>{self.keys[1]}</SecretAccessKey>"
-                "<SessionToken>the role's</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration></Credentials>"
+                f"<SessionToken>{self.keys[2]}</SessionToken><Expiration>2099-01-01T00:00:00Z</Expiration></Credentials>"
             )
         xml = f"<{action}Response xmlns='{NAMESPACE}'><{action}Result>{inner}"
         return f"{xml}</{action}Result></{action}Response>".encode()

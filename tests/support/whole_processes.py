@@ -137,9 +137,12 @@ def finished_demo(tmp_path_factory: pytest.TempPathFactory) -> FinishedDemo:
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Stage]:
-    """A local AWS with keys, aliases and alarms; the test starts daemon and drill as it needs them."""
-    with Stage(DemoFolder.create(tmp_path / "stage", CLOCK.now_utc()), CLOCK) as made:
+    """A local AWS with keys, aliases, roles and alarms; the test starts daemon and drill as it needs them."""
+    folder = DemoFolder.create(tmp_path / "stage", CLOCK.now_utc())
+    with Stage(folder, CLOCK) as made:
         made.start_aws()
         made.command("kms_watchdog", "provision", "apply", "--yes", "--steps", "keys,aliases,rotation")
+        made.hand_over_roles()
         made.command("kms_alarms", "apply", "--yes")
+        made.command("kms_alarms", "render", "--into", str(folder.alarms))
         yield made

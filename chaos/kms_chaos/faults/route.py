@@ -10,24 +10,25 @@ Route a client before it has asked anything: a pooled connection that does not r
 
 from __future__ import annotations
 
-import ipaddress
+import functools
 import socket
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import urlsplit
 
 from botocore.awsrequest import AWSHTTPSConnection, AWSHTTPSConnectionPool
-from botocore.httpsession import URLLib3Session
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+from botocore.httpsession import URLLib3Session, create_urllib3_context, get_cert_path
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util.connection import create_connection
 
-Address = tuple[str, int]
+from kms_chaos.faults import api, asked
+from kms_chaos.faults.line import Address, Far, Line, RouteError
+
+__all__ = ["Endpoint", "RouteError", "RoutedSession", "endpoint_of", "route"]
+
 _HTTPS_PORT = 443
-
-
-class RouteError(ValueError):
-    """The client may not be routed like this: not loopback, not HTTPS, not its own endpoint, or no verification."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,17 +59,34 @@ def endpoint_of(client: Any) -> Endpoint:
     return Endpoint.of(client.meta.endpoint_url)
 
 
-def _routed_pool(target: Address) -> type[Any]:
+def _routed_pool(line: Line) -> type[Any]:
     class RoutedConnection(AWSHTTPSConnection):  # type: ignore[misc] # botocore has no types
         def _new_conn(self) -> socket.socket:
             try:
                 return create_connection(
-                    target, self.timeout, source_address=self.source_address, socket_options=self.socket_options
+                    line.dialled(self.host),
+                    self.timeout,
+                    source_address=self.source_address,
+                    socket_options=self.socket_options,
                 )
+            except socket.gaierror as e:
+                raise NameResolutionError(self.host, self, e) from e
             except TimeoutError as e:
-                raise ConnectTimeoutError(self, f"{self.host} through {target[0]}:{target[1]}: timed out") from e
+                raise ConnectTimeoutError(self, f"{self.host} on a drill's line: timed out") from e
             except OSError as e:
-                raise NewConnectionError(self, f"{self.host} through {target[0]}:{target[1]}: {e}") from e
+                raise NewConnectionError(self, f"{self.host} on a drill's line: {e}") from e
+
+        def connect(self) -> None:
+            super().connect()
+            line.opened(self)
+
+        def close(self) -> None:
+            with line.closing(self):
+                super().close()
+
+        @property
+        def is_connected(self) -> bool:  # asked before a pooled connection is used again
+            return bool(super().is_connected) and not line.serves_once
 
     class RoutedPool(AWSHTTPSConnectionPool):  # type: ignore[misc] # as above
         ConnectionCls = RoutedConnection
@@ -77,16 +95,17 @@ def _routed_pool(target: Address) -> type[Any]:
 
 
 class RoutedSession(URLLib3Session):  # type: ignore[misc] # botocore has no types
-    """botocore's HTTP session for exactly one endpoint, dialling `target`; anything else is refused."""
+    """botocore's HTTP session for exactly one endpoint, dialling as the line says; anything else is refused."""
 
-    def __init__(self, endpoint: Endpoint, target: Address, *, verify: str | bool = True, **options: Any) -> None:
-        if not _is_loopback(target[0]):
-            raise RouteError(f"a drill's route must stay on loopback, not go to {target[0]}")
+    def __init__(
+        self, endpoint: Endpoint, target: Address | Line, *, verify: str | bool = True, **options: Any
+    ) -> None:
         if not verify:
             raise RouteError("TLS verification must stay on")
+        self._line = target if isinstance(target, Line) else Line(target)
         super().__init__(verify=verify, **options)
         self._endpoint = endpoint
-        self._manager.pool_classes_by_scheme = {"https": _routed_pool(target)}
+        self._manager.pool_classes_by_scheme = {"https": _routed_pool(self._line)}
 
     def send(self, request: Any) -> Any:
         """Send `request`, whose URL must be the endpoint's.
@@ -99,15 +118,8 @@ class RoutedSession(URLLib3Session):  # type: ignore[misc] # botocore has no typ
         return super().send(request)
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def route(client: Any, target: Address, *, verify: str | bool = True) -> Callable[[], None]:
-    """Route `client` through `target`, and return what undoes it.
+def route(client: Any, target: Address | Line, *, verify: str | bool = True) -> Callable[[], None]:
+    """Route `client` along a line, or straight to an address, and return what undoes it.
 
     Timeouts and pool size are the client's own; `verify` is a CA bundle's path or True for the system's, and must be
     what the client has.
@@ -117,27 +129,52 @@ def route(client: Any, target: Address, *, verify: str | bool = True) -> Callabl
     """
     _refuse_unverified(client)
     config = client.meta.config
+    line = target if isinstance(target, Line) else Line(target)
+    endpoint = endpoint_of(client)
     session = RoutedSession(
-        endpoint_of(client),
-        target,
+        endpoint,
+        line,
         verify=verify,
         timeout=(config.connect_timeout, config.read_timeout),
         max_pool_connections=config.max_pool_connections,
         socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
     )
-    event = f"before-send.{client.meta.service_model.service_id.hyphenize()}"
-    unique_id = f"kms-chaos-route-{id(session)}"
+    line.leads_to(Far(endpoint.host, functools.partial(_tls, str(get_cert_path(verify)))))
 
     def send(request: Any, **_: Any) -> Any:
-        return session.send(request)
+        what = asked.read(request, line.names, read_timeout_seconds=config.read_timeout)
 
-    client.meta.events.register_first(event, send, unique_id=unique_id)
+        def really() -> Any:
+            response = session.send(request)
+            line.names.learn(what, response)
+            return response
+
+        return line.exchange(what, really)
+
+    def sign(context: dict[str, Any], signature_version: Any, **_: Any) -> str | None:
+        return api.signature_version(context, signature_version, line.off_seconds)
+
+    service = client.meta.service_model.service_id.hyphenize()
+    handlers = {f"before-send.{service}": send, f"choose-signer.{service}": sign}
+    for event, handler in handlers.items():  # an id stands for one handler of one event
+        client.meta.events.register_first(event, handler, unique_id=f"kms-chaos-{event}-{id(session)}")
 
     def undo() -> None:
-        client.meta.events.unregister(event, send, unique_id=unique_id)
+        for event, handler in handlers.items():
+            client.meta.events.unregister(event, handler, unique_id=f"kms-chaos-{event}-{id(session)}")
         session.close()
 
     return undo
+
+
+def _tls(ca_file: str) -> ssl.SSLContext:
+    """Return a context that greets as the routed connections do, so that it is answered alike."""
+    context: ssl.SSLContext = create_urllib3_context()
+    context.load_verify_locations(ca_file)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.check_hostname = True
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
 def _refuse_unverified(client: Any) -> None:

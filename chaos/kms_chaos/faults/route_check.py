@@ -25,7 +25,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from kms_chaos.faults.route import Address, Endpoint, RoutedSession
+from kms_chaos.faults.line import Address
+from kms_chaos.faults.route import Endpoint, RoutedSession
 
 _NAME = "kms.route-check.invalid"  # RFC 6761: resolves nowhere, so only a route can reach it
 _OTHER_NAME = "kms.other.invalid"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -43,19 +44,22 @@ class Undone:
     deleted: bool
 
 
-def lift(server: Server, proxy: ProxyUndo) -> ProxyState:
+def lift(server: Server, proxy: ProxyUndo, toxics: Collection[str] | None = None) -> ProxyState:
     """Take the drill's toxics off `proxy`, give it back the `enabled` it had, and return it as read back.
+
+    `toxics` names those of one fault of several; None: all of the drill's.
 
     Raises:
         ToxiproxyError: it is not as it was.
     """
+    gone = proxy.toxics if toxics is None else toxics
     server.disable(proxy.name)  # first: to delete a toxic of a live proxy can wedge the real server's whole API
-    for toxic in proxy.toxics:
+    for toxic in gone:
         server.remove_toxic(proxy.name, toxic)
     if proxy.enabled:
         server.enable(proxy.name)
     state = server.proxy(proxy.name)
-    left = sorted(set(proxy.toxics) & set(state.toxic_names)) if state else []
+    left = sorted(set(gone) & set(state.toxic_names)) if state else []
     if state is None or left or state.enabled is not proxy.enabled:
         raise ToxiproxyError(f"{proxy.name} is not as it was: {state}")
     return state

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from kms_chaos.faults.plans import CONNECTION
 from kms_chaos.judging.findings import Finding, broke, claim, gather, held, missing, unclear
-from kms_chaos.judging.history import CONNECTION, NOT_REFUSED, WRONG_CONTEXT_REFUSED, History
+from kms_chaos.judging.history import NOT_REFUSED, WRONG_CONTEXT_REFUSED, History
 from kms_watchdog.drills.journal import Record
 from kms_watchdog.drills.verdict import Claim
 from kms_watchdog.results import Outcome
@@ -39,11 +40,23 @@ def _restored(h: History) -> Iterator[Finding]:
     if h.removed is None:
         yield missing(h, "the fault's removal was not recorded")
         return
-    if h.removed.fields.get("toxics_left"):
-        yield broke("the fault's toxics were still there when it was removed", [h.removed])
+    if left := list(_not_gone(h)):
+        yield broke("the fault's toxics were still there when it was removed", left)
     else:
         yield held("the fault was removed and read back", [h.removed, *h.of_event("restore-verified")[-1:]])
     yield _steady_again(h, h.removed)
+
+
+def _not_gone(h: History) -> Iterator[Record]:
+    """Yield the removals after which toxics of their fault, or at the end any, were still on the proxy."""
+    for order in h.orders:
+        record = h.taken_off(order)
+        if record is None:
+            continue
+        later = [r for r in h.of_event("fault-removed", region=order.region) if r.seq > record.seq]
+        left = set(record.fields.get("toxics_left", ()))
+        if left & {toxic.name for toxic in order.toxics} or (left and not later):
+            yield record
 
 
 def steady_again(h: History) -> Record | None:
@@ -51,10 +64,11 @@ def steady_again(h: History) -> Record | None:
     if h.removed is None:
         return None
     back = [_well_for_good(h, h.removed, where) for where in h.canaries]
-    moves = [r for r in h.of_event("breaker-moved", region=h.target) if h.injected and r.seq > h.injected.seq]
-    if any(record is None for record in back) or (moves and moves[-1].fields["new"] != "closed"):
+    last = {r.fields["region"]: r for r in h.of_event("breaker-moved") if h.injected and r.seq > h.injected.seq}
+    moves = [record for region, record in last.items() if region not in h.others]
+    if any(record is None for record in back) or any(move.fields["new"] != "closed" for move in moves):
         return None
-    return max((r for r in [*back, *moves[-1:]] if r is not None), key=lambda record: record.t, default=None)
+    return max((r for r in [*back, *moves] if r is not None), key=lambda record: record.t, default=None)
 
 
 def _well_for_good(h: History, removed: Record, where: tuple[str, str]) -> Record | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from kms_chaos.drill import AlarmRule
+from kms_chaos.drill_parts import AlarmRule
 from kms_chaos.judging.findings import Finding, broke, claim, gather, held, missing, unclear
 from kms_chaos.judging.history import History
 from kms_watchdog.drills.journal import Record
@@ -39,7 +39,7 @@ def _alarms(h: History) -> Iterator[Finding]:
 
 
 def _keys(h: History, rule: AlarmRule) -> list[Key]:
-    return [(rule.alarm, region, rule.mode) for region in rule.regions(h.target, h.regions)]
+    return [(rule.alarm, region, rule.mode) for region in rule.regions(h.targets, h.regions)]
 
 
 def readings(h: History, key: Key) -> tuple[Record, ...]:

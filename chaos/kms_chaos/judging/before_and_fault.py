@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from kms_chaos.faults.plans import CONNECTION, Bite, Ordered, bite, unlike
 from kms_chaos.judging import alarm_states
 from kms_chaos.judging.findings import Finding, claim, held, unclear
-from kms_chaos.judging.history import CONNECTION, NO_ANSWER, History
-from kms_chaos.undo_record import toxic_names
+from kms_chaos.judging.history import History
 from kms_watchdog.drills.journal import Record
 from kms_watchdog.drills.verdict import Claim
 from kms_watchdog.results import Outcome
+
+_SETTLE_SECONDS = 2.0
+"""How long a call that was under way when a region was evacuated may still ask it."""
 
 
 def steady_state_before(h: History) -> Claim:
@@ -27,7 +30,7 @@ def _before(h: History) -> Iterator[Finding]:
     yield from _canaries_before(h, h.injected)
     yield from _workload_before(h, h.injected)
     for rule in h.drill.alarms.must_fire:
-        for region in rule.regions(h.target, h.regions):
+        for region in rule.regions(h.targets, h.regions):
             yield alarm_states.was_quiet(h, (rule.alarm, region, rule.mode), h.injected)
 
 
@@ -70,39 +73,71 @@ def fault_was_real(h: History) -> Claim:
 
 
 def _real(h: History) -> Iterator[Finding]:
-    if h.injected is None or h.fault is None:
+    if h.injected is None:
         yield unclear("no fault was injected")
         return
-    yield _read_back(h, h.injected)
-    began, ended = h.fault
-    inside = [r for r in h.of_event("attempt") if r.t - r.fields["seconds"] >= began and r.t <= ended]
-    yield _bit(h, h.injected, [r for r in inside if r.fields["region"] == h.target])
+    for order in h.orders:
+        yield from _one(h, order)
+    codes = CONNECTION.union(*(bite(order.plan).codes for order in h.orders))
     for region in h.others:
-        yield _untouched(region, [r for r in inside if r.fields["region"] == region])
+        yield _untouched(region, [r for r in _inside(h, h.fault) if r.fields["region"] == region], codes)
 
 
-def _read_back(h: History, injected: Record) -> Finding:
-    names = {toxic["name"] for toxic in injected.fields["toxics"]}
-    if injected.fields["enabled"] is not True or not set(toxic_names(h.drill.fault.kind)) <= names:
-        return unclear("the server did not show the fault as it was ordered", [injected])
-    return held(f"the server showed the fault on {injected.fields['proxy']}", [injected])
+def _one(h: History, order: Ordered) -> Iterator[Finding]:
+    injected = h.put_on(order)
+    if injected is None:
+        yield unclear(f"the {order.kind} of {order.region} was not injected")
+        return
+    if why := unlike(order.plan, order, injected.fields):
+        yield unclear(f"the {order.kind} of {order.region} was not shown as it was ordered: {why}", [injected])
+    else:
+        yield held(f"the {order.kind} of {order.region} was shown as it was ordered", [injected])
+    yield _bit(order, injected, [r for r in _inside(h, h.window(order)) if r.fields["region"] == order.region])
 
 
-def _bit(h: History, injected: Record, attempts: list[Record]) -> Finding:
-    through = [r for r in attempts if r.fields["proxy"] == injected.fields["proxy"]]
-    if len(through) != len(attempts):
-        return unclear(f"requests to {h.target} did not go through the proxy", attempts)
-    answered = [r for r in through if r.fields["error_code"] not in CONNECTION]
-    unanswered = [r for r in through if r.fields["error_code"] in NO_ANSWER]
-    if answered:
-        return unclear(f"{len(answered)} requests to {h.target} were answered during the fault", answered)
-    if not unanswered:
-        return unclear(f"the fault did not bite: no request to {h.target} timed out while it was on")
-    return held(f"{len(unanswered)} requests to {h.target} through the proxy timed out, none was answered", unanswered)
+def _inside(h: History, window: tuple[float, float] | None) -> list[Record]:
+    """Return the attempts that began and ended in `window`."""
+    began, ended = window or (0.0, 0.0)
+    return [r for r in h.of_event("attempt") if r.t - r.fields["seconds"] >= began and r.t <= ended]
 
 
-def _untouched(region: str, attempts: list[Record]) -> Finding:
-    hurt = [r for r in attempts if r.fields["error_code"] in CONNECTION]
+def _bit(order: Ordered, injected: Record, attempts: list[Record]) -> Finding:
+    what, where, sign = order.kind, order.region, bite(order.plan)
+    if sign.quiet:
+        return _left_alone(order, injected, attempts)
+    elsewhere = [r for r in attempts if r.fields["proxy"] != injected.fields.get("proxy", r.fields["proxy"])]
+    if elsewhere:
+        return unclear(f"requests to {where} did not go through the proxy", elsewhere)
+    bitten = [r for r in attempts if _shows(sign, r)]
+    if not bitten:
+        return unclear(f"the {what} did not bite: no request to {where} showed it while it was on")
+    concerned = [r for r in attempts if not sign.operations or r.fields["operation"] in sign.operations]
+    spared = [r for r in concerned if not _shows(sign, r) and r.fields["error_code"] not in CONNECTION]
+    if sign.whole and spared:
+        return unclear(f"{len(spared)} requests to {where} were answered during the {what}", spared)
+    rest = "none was answered" if sign.whole else f"of {len(concerned)}"
+    return held(f"{len(bitten)} requests to {where} showed the {what}, {rest}", bitten)
+
+
+def _left_alone(order: Ordered, injected: Record, attempts: list[Record]) -> Finding:
+    """Whether nobody but canaries asked the region, once calls that were under way had had their time."""
+    settled = injected.t + _SETTLE_SECONDS
+    calls = [r for r in attempts if not r.fields["pinned"] and r.t - r.fields["seconds"] >= settled]
+    looks = [r for r in attempts if r.fields["pinned"] and not r.fields["error_code"]]
+    if calls:
+        return unclear(f"{len(calls)} calls went to {order.region}, which was evacuated", calls)
+    if not looks:
+        return unclear(f"no canary was answered by {order.region} during the {order.kind}")
+    return held(f"no call went to {order.region}, and it answered {len(looks)} requests of canaries", looks)
+
+
+def _shows(sign: Bite, r: Record) -> bool:
+    f = r.fields
+    return sign.shown_by(error_code=f["error_code"], seconds=f["seconds"], operation=f["operation"])
+
+
+def _untouched(region: str, attempts: list[Record], codes: frozenset[str]) -> Finding:
+    hurt = [r for r in attempts if r.fields["error_code"] in codes]
     well = [r for r in attempts if not r.fields["error_code"]]
     if hurt:
         return unclear(f"{len(hurt)} requests to {region} failed too, which the fault must not touch", hurt)

@@ -94,7 +94,7 @@ def _alarm_cleared(h: History) -> float | None:
 
 def _keys(h: History) -> list[alarm_states.Key]:
     rules = h.drill.alarms.must_fire
-    return [(rule.alarm, region, rule.mode) for rule in rules for region in rule.regions(h.target, h.regions)]
+    return [(rule.alarm, region, rule.mode) for rule in rules for region in rule.regions(h.targets, h.regions)]
 
 
 def _sealed(h: History) -> float | None:

@@ -10,13 +10,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from kms_chaos.drill import Drill
+from kms_chaos.faults.plans import Ordered, ordered
 from kms_watchdog.drills.journal import Journal, JournalError, Record
 from kms_watchdog.results import Outcome
-
-NO_ANSWER = frozenset({"ConnectTimeout", "ReadTimeout", "Deadline"})
-"""Codes of an attempt that nobody answered."""
-CONNECTION = NO_ANSWER | {"ConnectionRefused", "ConnectionReset", "DnsFailure", "TlsError", "Truncated", "Unclassified"}
-"""Codes of an attempt that the connection failed: what a fault of the network causes, and KMS never says."""
 
 WRONG_CONTEXT_REFUSED = "InvalidCiphertextException"
 """What KMS answers to a context that is not the one the data key was wrapped under."""
@@ -58,7 +54,8 @@ class History:
     """Hash of the last of them: what the verdict was reached from."""
     drill: Drill
     run_id: str
-    target: str
+    targets: tuple[str, ...]
+    """The regions that the drill names; the first is the one that the run is named by."""
     regions: tuple[str, ...]
     purposes: tuple[str, ...]
 
@@ -79,7 +76,7 @@ class History:
                 head=records[-1].hash,
                 drill=Drill.model_validate(started["drill_file"]),
                 run_id=str(started["run_id"]),
-                target=str(started["region"]),
+                targets=tuple(started.get("targets") or (started["region"],)),
                 regions=tuple(started["regions"]),
                 purposes=tuple(started["purposes"]),
             )
@@ -102,28 +99,55 @@ class History:
         """Return the first of `of_event`, or None."""
         return next(iter(self.of_event(event, **fields)), None)
 
+    @property
+    def target(self) -> str:
+        """The first of the targets."""
+        return self.targets[0]
+
+    @cached_property
+    def orders(self) -> tuple[Ordered, ...]:
+        """Every fault in every region that it was to hit."""
+        return ordered(self.drill.faults, self.targets, self.regions)
+
     @cached_property
     def others(self) -> tuple[str, ...]:
-        """The regions that the fault must not touch."""
-        return tuple(region for region in self.regions if region != self.target)
+        """The regions that no fault may touch."""
+        hurt = {order.region for order in self.orders}
+        return tuple(region for region in self.regions if region not in hurt)
+
+    def put_on(self, order: Ordered) -> Record | None:
+        """Return when one fault was on, and read back."""
+        return next((r for r in self.of_event("fault-injected") if fault_id(r) == order.id), None)
+
+    def taken_off(self, order: Ordered) -> Record | None:
+        """Return when one fault was off, and read back."""
+        return next((r for r in self.of_event("fault-removed") if fault_id(r) == order.id), None)
+
+    def window(self, order: Ordered) -> tuple[float, float] | None:
+        """Return when one fault was on for certain: from its reading back to the first step of its removal."""
+        began = self.put_on(order)
+        if began is None:
+            return None
+        off = self.taken_off(order)
+        ends = [r.t for r in self.records if r.seq > began.seq and (r is off or _ends_all_faults(r))]
+        return began.t, min(ends, default=self.records[-1].t)
 
     @cached_property
     def injected(self) -> Record | None:
-        """When the fault was on, and read back."""
+        """When the first fault was on, and read back."""
         return self.first("fault-injected")
 
     @cached_property
     def removed(self) -> Record | None:
-        """When the fault was off, and read back."""
-        return self.first("fault-removed")
+        """When the last fault was off, and read back; None while one that was put on was not taken off."""
+        off = [self.taken_off(order) for order in self.orders if self.put_on(order)]
+        return max((r for r in off if r), key=lambda r: r.seq, default=None) if all(off) else None
 
     @cached_property
     def fault(self) -> tuple[float, float] | None:
-        """When the fault was on for certain: from its reading back to the first step of its removal."""
-        if self.injected is None:
-            return None
-        ends = [r.t for r in self.records if r.seq > self.injected.seq and _ends_fault(r)]
-        return self.injected.t, min(ends, default=self.records[-1].t)
+        """When there was a fault for certain: from the first one's reading back to the last one's removal."""
+        windows = [window for order in self.orders if (window := self.window(order))]
+        return (min(w[0] for w in windows), max(w[1] for w in windows)) if windows else None
 
     @cached_property
     def stopped(self) -> Record | None:
@@ -161,9 +185,15 @@ def _before_verdict(records: Iterable[Record]) -> Iterator[Record]:
         yield record
 
 
-def _ends_fault(record: Record) -> bool:
+def _ends_all_faults(record: Record) -> bool:
     restoring = record.event == "phase-started" and record.fields["phase"] == "restore"
-    return restoring or record.event in {"fault-removed", "interrupted", "healed"}
+    return restoring or record.event in {"interrupted", "healed"}
+
+
+def fault_id(record: Record) -> str:
+    """Return which fault `fault-injected` or `fault-removed` is of; version 0.1 had one, and no number."""
+    told = record.fields.get("fault_id")
+    return str(told) if told else f"0-{record.fields.get('fault', 'blackhole')}-{record.fields['region']}"
 
 
 def _operation(record: Record) -> Operation:

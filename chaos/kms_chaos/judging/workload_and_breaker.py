@@ -1,10 +1,11 @@
-"""Claims 3, 4 and 8: the workload met its objective, the breaker moved as declared, it was not the cache alone."""
+"""Claims 3 and 4: the workload met its objective, and the breaker moved as declared."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
 
+from kms_chaos.judging.after import steady_again
 from kms_chaos.judging.findings import Finding, broke, claim, held, missing, unclear
 from kms_chaos.judging.history import History, Operation
 from kms_watchdog.drills.journal import Record
@@ -39,13 +40,17 @@ def _workload(h: History) -> Iterator[Finding]:
 
 
 def _judged(h: History) -> tuple[Operation, ...]:
-    """Return the operations that count: `sustained` means during the fault too, `recovery` from the RTO on."""
+    """Return the operations that count: `sustained` means during the fault too, `recovery` from when all was well.
+
+    That is when the steady state was back, or, where it was not in time, when it should have been.
+    """
     if h.drill.mode == "sustained":
         return h.during
     if h.removed is None:
         return ()
-    back = h.removed.t + h.drill.objectives.rto_seconds
-    return tuple(o for o in h.operations if o.began >= back)
+    latest, back = h.removed.t + h.drill.objectives.rto_seconds, steady_again(h)
+    since = min(latest, back.t) if back else latest
+    return tuple(o for o in h.operations if o.began >= since)
 
 
 def _all_accounted_for(h: History) -> Iterator[Finding]:
@@ -87,19 +92,26 @@ def _breaker(h: History) -> Iterator[Finding]:
     if h.injected is None:
         yield unclear("no fault was injected")
         return
-    moves = [r for r in h.of_event("breaker-moved", region=h.target) if r.seq > h.injected.seq]
-    found, wanted = _in_order(moves, h.drill.breaker.moves)
-    if wanted:
-        yield missing(h, f"the breaker of {h.target} never moved {wanted[0].replace('>', ' to ')}", moves)
-    elif found:
-        yield held(" → ".join([found[0].fields["old"], *(r.fields["new"] for r in found)]), found)
-    if moves and moves[-1].fields["new"] != "closed":
-        yield missing(h, f"the breaker of {h.target} was {moves[-1].fields['new']} in the end", moves[-1:])
+    for region in h.targets:
+        moves = [r for r in h.of_event("breaker-moved", region=region) if r.seq > h.injected.seq]
+        yield from _moved(h, region, moves)
     opened = [r for r in h.of_event("breaker-moved", new="open") if r.fields["region"] in h.others]
     if opened:
         yield broke(f"the breaker of {opened[0].fields['region']} opened, which was well", opened)
     elif not h.drill.breaker.moves:
         yield held("no other breaker opened")
+
+
+def _moved(h: History, region: str, moves: list[Record]) -> Iterator[Finding]:
+    found, wanted = _in_order(moves, h.drill.breaker.moves)
+    if wanted:
+        yield missing(h, f"the breaker of {region} never moved {wanted[0].replace('>', ' to ')}", moves)
+    elif found:
+        yield held(" → ".join([found[0].fields["old"], *(r.fields["new"] for r in found)]), found)
+    if moves and h.drill.breaker.stays_closed:
+        yield broke(f"the breaker of {region} moved, for a fault that is not the region's", moves)
+    if moves and moves[-1].fields["new"] != "closed":
+        yield missing(h, f"the breaker of {region} was {moves[-1].fields['new']} in the end", moves[-1:])
 
 
 def _in_order(moves: list[Record], wanted: Iterable[str]) -> tuple[list[Record], list[str]]:
@@ -110,28 +122,3 @@ def _in_order(moves: list[Record], wanted: Iterable[str]) -> tuple[list[Record],
             found.append(record)
             left.pop(0)
     return found, left
-
-
-def warm_and_cold(h: History) -> Claim:
-    """Whether both lanes held: green by the cache alone would not be green."""
-    return claim("warm-and-cold", "Warm and cold both held: it was not the cache alone", _lanes(h))
-
-
-def _lanes(h: History) -> Iterator[Finding]:
-    if h.fault is None:
-        yield unclear("no fault was injected")
-        return
-    inside = [o for o in h.during if o.began >= h.fault[0]]
-    yield _lane(inside, "warm", [o for o in inside if o.cache_hit], "answered from the cache")
-    elsewhere = [o for o in inside if o.asked and o.region in h.others]
-    yield _lane(inside, "cold", elsewhere, "answered by KMS in another region")
-
-
-def _lane(inside: list[Operation], lane: str, served: list[Operation], how: str) -> Finding:
-    good = [o.record for o in served if o.lane == lane and o.ok]
-    failed = [o.record for o in inside if o.lane == lane and not o.ok]
-    if failed:
-        return broke(f"{len(failed)} {lane} operations failed during the fault", failed)
-    if not good:
-        return unclear(f"no {lane} operation was seen {how} during the fault")
-    return held(f"{len(good)} {lane} operations {how}", good)

@@ -14,15 +14,15 @@ class Canary(Protocol):
 
     @property
     def kind(self) -> str:
-        """Name from the closed list of canaries; the metrics' `canary` label."""
+        """One of `results.Kind`; the metrics' `canary` label."""
 
     @property
     def region(self) -> str:
-        """The region it asks."""
+        """The region it asks; of two, both (`results.pair`)."""
 
     @property
     def purpose(self) -> str:
-        """The key it asks about, by purpose."""
+        """The key it asks about, by purpose; empty when it asks about a region alone."""
 
     @property
     def deadline_seconds(self) -> float:
@@ -36,5 +36,5 @@ class Canary(Protocol):
 
 
 def canary_id(canary: Canary) -> str:
-    """Return the canary's name in logs, jobs and pages, e.g. `round_trip:us-east-1:pii`."""
-    return f"{canary.kind}:{canary.region}:{canary.purpose}"
+    """Return the canary's name in logs, jobs and pages: `round_trip:us-east-1:pii`, `clock_offset:us-east-1`."""
+    return ":".join(part for part in (canary.kind, canary.region, canary.purpose) if part)

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from kms_core import Core
 from kms_core.clock import Clock
 from kms_core.errors import KmsCoreError
-from kms_watchdog.canaries.finding import Finding, failed, from_error
+from kms_watchdog.canaries.finding import Finding, answer, failed, from_error, past
 from kms_watchdog.canaries.steps import Steps
 from kms_watchdog.config import CANARY_CONTEXT
-from kms_watchdog.results import CanaryResult, Mode, Reason
+from kms_watchdog.results import CanaryResult, Kind, Reason
 
 PLAINTEXT_BYTES = 64
+OTHER_BYTES = "it opened, to other bytes than were sealed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,7 @@ class RoundTrip:
     @property
     def kind(self) -> str:
         """Name in the closed list of canaries."""
-        return "round_trip"
+        return Kind.ROUND_TRIP
 
     @property
     def context(self) -> dict[str, str]:
@@ -44,22 +45,9 @@ class RoundTrip:
             finding = self._ask(core, steps)
         except KmsCoreError as e:
             finding = from_error(e)
-        duration_seconds = steps.elapsed_seconds()
-        if finding.reason is None and duration_seconds > self.deadline_seconds:
-            finding = failed(Reason.TIMEOUT, "Deadline")
-        return CanaryResult(
-            canary=self.kind,
-            region=self.region,
-            key=self.purpose,
-            mode=Mode.LIVE,
-            outcome=finding.outcome,
-            reason=finding.reason,
-            error_code=finding.error_code,
-            request_id=finding.request_id,
-            started_at_utc=steps.started_at_utc,
-            duration_seconds=duration_seconds,
-            steps=steps.seconds,
-        )
+        if finding.reason is None and steps.elapsed_seconds() > self.deadline_seconds:
+            finding = past(self.deadline_seconds)
+        return answer(self, steps, finding)
 
     def _ask(self, core: Core, steps: Steps) -> Finding:
         door = core.pinned(self.region)
@@ -67,7 +55,7 @@ class RoundTrip:
         with steps.step("seal"):
             message = door.encrypt(plaintext, purpose=self.purpose, context=self.context)
         if steps.elapsed_seconds() > self.deadline_seconds:
-            return failed(Reason.TIMEOUT, "Deadline")  # opening would only hold the region's thread longer
+            return past(self.deadline_seconds)  # opening would only hold the region's thread longer
         with steps.step("open"):
             opened = door.decrypt(message, purpose=self.purpose, context=self.context)
-        return Finding() if opened == plaintext else failed(Reason.MISMATCH)
+        return Finding() if opened == plaintext else failed(Reason.MISMATCH, detail=OTHER_BYTES)

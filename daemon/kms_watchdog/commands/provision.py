@@ -13,6 +13,7 @@ import click
 
 from kms_core import SystemClock
 from kms_watchdog import aws
+from kms_watchdog.commands import policies
 from kms_watchdog.commands.options import BAD_FOUND, COULD_NOT_TELL, GOOD, REFUSED, Stop, config_option, load_settings
 from kms_watchdog.config import Settings
 from kms_watchdog.estate.desired import desired_keys
@@ -55,13 +56,17 @@ steps_option = click.option(
     epilog="""\b
 Examples:
   kms-watchdog provision plan --config watchdog.toml
-  kms-watchdog provision apply --yes --steps keys,aliases,rotation --config watchdog.toml""",
+  kms-watchdog provision apply --yes --steps keys,aliases,rotation --config watchdog.toml
+  kms-watchdog provision policies --into policies --config watchdog.toml""",
 )
 def command() -> None:
-    """Make the keys that are asked for.
+    """Make the keys that are asked for, and tell what policies their users need.
 
     Deletes nothing, ever, and never makes a second key.
     """
+
+
+command.add_command(policies.command)
 
 
 @command.command("plan")
@@ -70,7 +75,7 @@ def command() -> None:
 def plan_command(config_path: Path, groups: frozenset[Group]) -> None:
     """Show what is missing; change nothing.
 
-    Exit code 0: all is there; 1: something is missing or differs; 3: AWS did not answer; 4: a person must decide.
+    Exit code 0: all is there; 1: something is missing or differs; 3: AWS did not tell; 4: a person must decide.
     """
     settings = load_settings(config_path)
     with _Estate(settings) as estate:
@@ -88,7 +93,7 @@ def apply_command(config_path: Path, groups: frozenset[Group], *, yes: bool) -> 
     """Make what is missing, then read it back.
 
     May be run again at any time: it goes on where it was. Exit code 0: all is there; 1: something failed or differs;
-    3: AWS did not answer; 4: refused.
+    3: AWS did not tell; 4: refused.
     """
     settings = load_settings(config_path)
     with _Estate(settings) as estate:
@@ -130,7 +135,7 @@ class _Estate:
             self._check_account()
             return make_plans(self._wanted, self._admin, self._regions, groups)
         except EstateError as e:
-            raise _stop(e) from e
+            raise Stop(str(e), COULD_NOT_TELL) from e
 
     def apply(self, plans: Sequence[KeyPlan]) -> None:
         lock = threading.Lock()
@@ -142,7 +147,7 @@ class _Estate:
         try:
             apply_all(plans, self._admin, self._clock, keys=self._keys, regions=self._regions, tell=tell)
         except EstateError as e:
-            raise _stop(e) from e
+            raise Stop(str(e), COULD_NOT_TELL if e.unreachable else BAD_FOUND) from e
 
     def _check_account(self) -> None:
         """Refuse to touch another account than the configured one."""
@@ -183,7 +188,3 @@ def confirm(settings: Settings) -> None:
     name = settings.estate.name
     if click.prompt(f"Type the name of the estate ({name}) to make these changes", default="") != name:
         raise Stop("refused: not confirmed; nothing was changed", REFUSED)
-
-
-def _stop(error: EstateError) -> Stop:
-    return Stop(str(error), COULD_NOT_TELL if error.unreachable else BAD_FOUND)

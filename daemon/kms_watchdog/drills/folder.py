@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
+NOT_RUNS = frozenset({"approvals"})
+"""Folders beside those of runs; no run is called so."""
 
 
 class FolderBusyError(RuntimeError):
@@ -52,6 +54,16 @@ class DrillFolder:
         """The same for people."""
         return self.path / "report.html"
 
+    @property
+    def signature(self) -> Path:
+        """Who vouches for the closed journal and the files beside it."""
+        return self.path / "signature.json"
+
+    @property
+    def manifest(self) -> Path:
+        """All the run's files and their hashes; the last to be written."""
+        return self.path / "manifest.json"
+
     @contextmanager
     def owned(self) -> Iterator[None]:
         """Hold the folder's `flock`; the kernel lets go of it when this process dies, however it dies.
@@ -89,7 +101,7 @@ def folder(state_dir: Path, run_id: str) -> DrillFolder:
     Raises:
         ValueError: `run_id` is not fit to be a folder's name.
     """
-    if not RUN_ID.fullmatch(run_id):
+    if not RUN_ID.fullmatch(run_id) or run_id in NOT_RUNS:
         raise ValueError(f"not a run id: {run_id!r}")
     return DrillFolder(drills_dir(state_dir) / run_id)
 
@@ -99,4 +111,5 @@ def folders(state_dir: Path) -> tuple[DrillFolder, ...]:
     parent = drills_dir(state_dir)
     if not parent.is_dir():
         return ()
-    return tuple(DrillFolder(p) for p in sorted(parent.iterdir()) if p.is_dir() and RUN_ID.fullmatch(p.name))
+    found = (p for p in sorted(parent.iterdir()) if p.is_dir() and RUN_ID.fullmatch(p.name))
+    return tuple(DrillFolder(p) for p in found if p.name not in NOT_RUNS)

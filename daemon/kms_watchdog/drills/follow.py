@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,17 @@ from kms_watchdog.drills.folder import DrillFolder
 from kms_watchdog.drills.journal import GENESIS, MAX_LINE_BYTES, JournalError, Record, parse
 from kms_watchdog.drills.verdict import Verdict
 from kms_watchdog.results import CanaryResult, Mode
-from kms_watchdog.sinks.sink import DrillChange, DrillSink, EventSink, Seen, Sink, tell_drill, tell_event, write_to_all
+from kms_watchdog.sinks.sink import (
+    AlarmMoved,
+    DrillChange,
+    DrillSink,
+    EventSink,
+    Seen,
+    Sink,
+    tell_drill,
+    tell_event,
+    write_to_all,
+)
 
 log = structlog.get_logger("drills")
 
@@ -50,6 +60,10 @@ class RunView:
     """Why the journal is not believed; empty when it is."""
     abandoned: bool = False
     """Whether its owner died before it was going to break anything."""
+    figures: Mapping[str, float | None] = field(default_factory=dict)
+    """What its judge measured, by names with the unit in them."""
+    alarms: Mapping[str, AlarmMoved] = field(default_factory=dict)
+    """Those it saw fire, by CloudWatch's name."""
 
     @property
     def ended(self) -> bool:
@@ -81,14 +95,30 @@ def view_after(view: RunView, record: Record) -> RunView:
             changes = {"restored": True}
         case "healed":
             changes = {"healed_by_reason": str(fields["reason"])}
+        case "alarm-state":
+            changes = {"alarms": _alarms_after(view.alarms, record)}
         case "verdict":
-            changes = {"verdict": Verdict(fields["verdict"])}
+            changes = {"verdict": Verdict(fields["verdict"]), "figures": dict(fields.get("figures") or {})}
         case "closed":
             verdict = Verdict(fields["verdict"]) if fields.get("verdict") else None
             changes = {"closed": True, "ended_at_utc": record.at_utc, "verdict": verdict or view.verdict}
         case _:
             return view  # most records: what happened to one operation
     return replace(view, **changes)
+
+
+def _alarms_after(alarms: Mapping[str, AlarmMoved], record: Record) -> Mapping[str, AlarmMoved]:
+    """Return when alarms fired and cleared, by CloudWatch's own time, after one more reading."""
+    name, since = str(record.fields["name"]), record.fields.get("since_utc")
+    at = (datetime.fromisoformat(since) if since else record.at_utc).timestamp()
+    before = alarms.get(name)
+    match record.fields["state"]:
+        case "ALARM":
+            return {**alarms, name: AlarmMoved(fired_at=at)}
+        case "OK" if before is not None and before.cleared_at is None:
+            return {**alarms, name: replace(before, cleared_at=at)}
+        case _:
+            return alarms
 
 
 @dataclass(slots=True)
@@ -143,27 +173,38 @@ class Follower:
         self._cursors: dict[str, _Cursor] = {}
         self._quiet = False
 
+    def tell(self, *, results: Sequence[Sink], events: Sequence[EventSink], drills: Sequence[DrillSink]) -> None:
+        """Hand on to these from now on, as after a reload."""
+        self._results, self._events, self._drills = tuple(results), tuple(events), tuple(drills)
+
     def restore(self) -> None:
         """Read what happened before this process began: how drills ended is told, the numbers of then are not.
 
-        Of a closed journal only the first and the last lines are read, or a year of drills would hold up the start.
+        Of a closed journal only the first and the last lines are read, or a year of drills would hold up the start;
+        the last of each drill is read whole, for the alarms that it saw.
         """
         self._quiet = True
         try:
-            for found in folders.folders(self._state_dir):
-                if view := closed_view(found):
-                    self._cursors[found.run_id] = _Cursor(found, view)
-                    self._change(view, active=False, at_utc=view.ended_at_utc)
+            closed = [(found, view) for found in folders.folders(self._state_dir) if (view := closed_view(found))]
+            last = {view.drill: found.run_id for found, view in closed}
+            for found, peeked in closed:
+                view = _with_alarms(found, peeked) if last[peeked.drill] == found.run_id else peeked
+                self._cursors[found.run_id] = _Cursor(found, view)
+                self._change(view, active=False, at_utc=view.ended_at_utc)
             self.follow()
         finally:
             self._quiet = False
 
+    def follow_only(self, found: DrillFolder) -> None:
+        """Read what has come since, of one run."""
+        cursor = self._cursors.setdefault(found.run_id, _Cursor(found, RunView(run_id=found.run_id)))
+        if not cursor.view.ended:
+            self._follow(cursor)
+
     def follow(self) -> None:
         """Read what has come since, of every run."""
         for found in folders.folders(self._state_dir):
-            cursor = self._cursors.setdefault(found.run_id, _Cursor(found, RunView(run_id=found.run_id)))
-            if not cursor.view.ended:
-                self._follow(cursor)
+            self.follow_only(found)
 
     def runs(self) -> tuple[RunView, ...]:
         """Return the runs, newest first."""
@@ -230,6 +271,17 @@ def closed_view(found: DrillFolder) -> RunView | None:
     return view if view.closed and view.drill else None
 
 
+def _with_alarms(found: DrillFolder, view: RunView) -> RunView:
+    """Return `view` with the alarms that the whole journal tells of; without them where it cannot be believed."""
+    cursor = _Cursor(found, RunView(run_id=found.run_id))
+    try:
+        while not cursor.view.closed and list(cursor.advance()):
+            pass  # `advance` keeps the place, and reads the next part each time
+    except (OSError, JournalError, KeyError, ValueError, TypeError):
+        return view
+    return replace(view, alarms=cursor.view.alarms)
+
+
 def _peek(journal: Path) -> tuple[bytes, list[bytes]]:
     """Return the first line and the whole lines at the end."""
     with journal.open("rb") as file:
@@ -269,4 +321,7 @@ def drill_change(view: RunView, *, active: bool, at_utc: datetime | None) -> Dri
         active=active,
         verdict=None if active else view.verdict,
         at_utc=at_utc,
+        detection_seconds=view.figures.get("detect_seconds"),
+        recovery_seconds=view.figures.get("recover_seconds"),
+        alarms=view.alarms,
     )

@@ -1,18 +1,27 @@
 """The journal's line format and its reader: append-only NDJSON, one hash chain, every line a `Record`.
 
 A line is canonical JSON (sorted keys, no spaces, UTF-8) with at least `schema`, `seq`, `at_utc`, `t`, `event`, `prev`
-and `hash`; `hash` is SHA-256 over the line without `hash`, and `prev` the hash of the line before (64 zeros before the
-first), so an edit, a gap or a change of order shows. `t` counts seconds since the run began on a monotonic clock; a
-healer, which is another process, continues it from the wall clock.
+and `hash`; `hash` is SHA-256 over the line's bytes without the member `hash`, and `prev` the hash of the line before
+(64 zeros before the first), so an edit, a gap or a change of order shows (docs/evidence-format.md tells it to
+strangers). `t` counts seconds since the run began on a monotonic clock; a healer, which is another process, continues
+it from the wall clock.
 
 Events, each with the fields that only it has (what follows Chaos Toolkit's events is named like them):
 
-    run-started           run_id, drill, target, region, regions, purposes, drill_file (the drill as it was read),
-                          config, versions, owner (pid, host), verdict_schema
+    run-started           run_id, drill, target, region, targets, regions, purposes, slot, cache_seconds,
+                          drill_file (the drill as it was read), config, config_fingerprint, versions,
+                          revision (git's, or null), clock (source, kms_offset), verdict_schema, owner (pid, host),
+                          previous (the drill before: run_id, head, state: closed | open | broken; null: none was
+                          found), previous_sought_in, evidence (store, store_state, signing),
+                          leave (started_by and approved_by, as STS tells it, reason, approval, until_utc),
+                          lease (where, token)
     phase-started         phase: baseline | inject | hold | restore | recover | check
     undo-recorded         undo (the undo record; again whenever its deadline is moved)
-    fault-injected        fault, region, proxy, toxics (read back from the server), enabled
-    fault-removed         region, proxy, by: drill | healer, toxics_left; by the drill also enabled (both read back)
+    fault-injected        fault_id (unique in the run), fault (its kind), region, bite (what attempts show while it is
+                          on); of a fault on a proxy also proxy, toxics, enabled (read back from the server); of one at
+                          the clients' end also line (where they dial, what they are answered)
+    fault-removed         fault_id, fault, region, by: drill | healer; of one on a proxy also proxy, toxics_left,
+                          enabled (read back)
     restore-verified      proxies_left (names of ours still on the server; empty = gone), by, finding
     canary-result         result (`CanaryResult.to_json`)
     operation             op, lane: warm | cold, operation: encrypt | decrypt, purpose, ok, seconds (from when it was
@@ -20,6 +29,7 @@ Events, each with the fields that only it has (what follows Chaos Toolkit's even
                           cache_hit, error, message
     workload-ended        offered, operations (that ended), failed
     attempt               region, operation, purpose, seconds, error_code, request_id, pinned, proxy
+    cold-start            what: core, seconds, ok, error, within_seconds, purposes (those that it served)
     failed-over           from_region, to_region, operation, purpose
     breaker-moved         region, old, new, cause
     alarm-state           alarm, mode, region, state (CloudWatch's, or UNREADABLE), since_utc, reason, name, read_in
@@ -27,7 +37,10 @@ Events, each with the fields that only it has (what follows Chaos Toolkit's even
     messages-checked      when: baseline | hold | check, region, sealed, opened, refused, wrong (ids not opened)
     context-refused       when, region, purpose, message, error_code (what KMS itself answered to a wrong context;
                           `accepted` when it did not refuse), request_id
-    guard-checked         guard, held, detail
+    guard-checked         guard, held, detail; before the fault, and when one ends the drill
+    lease-unsettled       error: what the drill lease could not be told at the end
+    evidence-failing      what, error: what could not be stored; it stays on disk and is sent later
+    evidence-recovered    what
     interrupted           reason
     verdict               verdict, claims
     healed                by: healer, reason: owner_dead | expired | asked, proxies, torn_line, finding
@@ -96,6 +109,15 @@ def seal(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**values, "hash": hashlib.sha256(canonical(values)).hexdigest()}
 
 
+def content_hash(raw: bytes, proof: str) -> str:
+    """Return the SHA-256 of a line's bytes without its member `hash`, whose value is `proof`.
+
+    Bytes are hashed as they are, not as a parser would write them again: so a space more shows, and whoever verifies
+    in another language need not write numbers as Python does.
+    """
+    return hashlib.sha256(raw.replace(b'"hash":"%s",' % proof.encode(), b"", 1)).hexdigest()
+
+
 def line(
     *, seq: int, at_utc: datetime, t: float, event: str, fields: Mapping[str, Any], prev: str
 ) -> tuple[bytes, str]:
@@ -109,6 +131,31 @@ def line(
     head = {"schema": SCHEMA, "seq": seq, "at_utc": at_utc.isoformat(), "t": round(t, 6), "event": event, "prev": prev}
     sealed = seal({**fields, **head})
     return canonical(sealed) + b"\n", str(sealed["hash"])
+
+
+def sequence_of(raw: bytes) -> int:
+    """Return the `seq` of one line, whose hash is not looked at.
+
+    Raises:
+        JournalError: it has none.
+    """
+    return int(_member(raw, "seq"))
+
+
+def hash_of(raw: bytes) -> str:
+    """Return the `hash` that one line states.
+
+    Raises:
+        JournalError: it states none.
+    """
+    return str(_member(raw, "hash"))
+
+
+def _member(raw: bytes, name: str) -> Any:
+    try:
+        return json.loads(raw)[name]
+    except (KeyError, TypeError, ValueError) as e:
+        raise JournalError(f"not a journal record: {raw[:40]!r}") from e
 
 
 def parse(raw: bytes, *, prev: str, seq: int) -> Record:
@@ -137,7 +184,7 @@ def parse(raw: bytes, *, prev: str, seq: int) -> Record:
         raise JournalError(f"line {seq}: schema {schema}, this version reads {SCHEMA}")
     if (record.seq, record.prev) != (seq, prev):
         raise JournalError(f"line {seq}: out of order: it says it is number {record.seq} after {record.prev[:12]}")
-    if seal(values)["hash"] != proof:
+    if content_hash(raw, str(proof)) != proof:
         raise JournalError(f"line {seq}: edited: its content does not match its hash")
     return record
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +18,7 @@ import structlog
 
 from kms_core.clock import Clock
 from kms_watchdog import metrics
-from kms_watchdog.drills import undo
+from kms_watchdog.drills import halt_order, undo
 from kms_watchdog.drills.folder import DrillFolder, folders
 from kms_watchdog.drills.follow import Follower, RunView
 from kms_watchdog.drills.undo import UndoRecord, UndoRecordError
@@ -50,13 +50,13 @@ class Healer(Protocol):
 StartHealer = Callable[[str], Healer]
 
 
-def start_healer(config: Path) -> StartHealer:
-    """Return what starts `kms-chaos heal` for a run, with the configuration in `config`."""
+def start_healer(arguments: Sequence[str]) -> StartHealer:
+    """Return what starts `kms-chaos heal` for a run; `arguments` say where the configuration is."""
 
     def start(run_id: str) -> Healer:
         # Not through the shell, and nothing in it comes from outside: run ids are checked when folders are listed.
         return subprocess.Popen(  # noqa: S603 - as said above
-            [sys.executable, "-m", "kms_chaos", "heal", "--config", str(config), "--run", run_id],
+            [sys.executable, "-m", "kms_chaos", "heal", *arguments, "--run", run_id],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=None,
@@ -111,6 +111,10 @@ class DrillWatch:
         self.leftovers: tuple[str, ...] = ()
         """Runs whose faults nobody owns and nobody has undone yet."""
 
+    def active_faults(self) -> int:
+        """Return how many proxies have a fault that nobody has undone yet; from any thread."""
+        return len(self._proxies)
+
     def look(self) -> None:
         """Look once: collect healers that ended, start those that are due."""
         self._collect()
@@ -128,6 +132,7 @@ class DrillWatch:
             if self._see_to(found, record):
                 orphans.append(found.run_id)
         self.leftovers = tuple(orphans)
+        self._exposition.put(metrics.DRILLS_HALTED, value=halt_order.engaged(self._state_dir))
         self._show(left, self._views())
 
     def stop(self) -> None:

@@ -12,6 +12,8 @@ from kms_watchdog.estate.policies import Principals, key_policy
 
 ESTATE_TAG, PURPOSE_TAG, OWNER_TAG = "kms-watchdog:estate", "kms-watchdog:purpose", "managed-by"
 OWNER = "kms-watchdog"
+SPEC, USAGE = "SYMMETRIC_DEFAULT", "ENCRYPT_DECRYPT"
+"""Those of every key here; KMS lets neither be changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +27,8 @@ class DesiredKey:
     replica_regions: tuple[str, ...]
     policy: Mapping[str, Any]
     tags: Mapping[str, str]
+    spec: str = SPEC
+    usage: str = USAGE
 
     @property
     def regions(self) -> tuple[str, ...]:

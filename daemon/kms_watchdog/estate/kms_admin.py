@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from kms_core.clock import Clock
@@ -17,16 +18,51 @@ T = TypeVar("T")
 
 MAX_TRIES = 6
 FIRST_PAUSE_SECONDS = 0.2
-NOT_FOUND = "NotFoundException"
+NOT_FOUND, DENIED = "NotFoundException", "AccessDeniedException"
+TRUNCATED = "Truncated"
+"""The code of an answer that is not whole: botocore reports one as a success without members (aws.md, trap G)."""
 _WAIT_FOR_ROLES = "MalformedPolicyDocumentException"  # a principal that was made a moment ago is not visible yet
 
 
 class EstateError(RuntimeError):
-    """A management call failed; `unreachable` says that nobody answered, so nothing is known."""
+    """A management call failed.
 
-    def __init__(self, region: str, operation: str, code: str, *, unreachable: bool) -> None:
+    Args:
+        region: which was asked.
+        operation: AWS's name of it.
+        code: AWS's own, or the class name of a fault of the connection.
+        unreachable: nobody answered, so nothing is known.
+        throttled: AWS asks to come again later.
+        request_id: of the answer, where there was one.
+    """
+
+    def __init__(
+        self,
+        region: str,
+        operation: str,
+        code: str,
+        *,
+        unreachable: bool,
+        throttled: bool = False,
+        request_id: str = "",
+    ) -> None:
         super().__init__(f"{region}: {operation}: {code}")
-        self.region, self.operation, self.code, self.unreachable = region, operation, code, unreachable
+        self.region, self.operation, self.code = region, operation, code
+        self.unreachable, self.throttled, self.request_id = unreachable, throttled, request_id
+
+    @classmethod
+    def of(cls, error: Exception, region: str, operation: str) -> EstateError:
+        """Return what `error`, one of `aws.AwsError`, means."""
+        trouble = aws.trouble(error)
+        response = getattr(error, "response", None) or {}
+        return cls(
+            region,
+            operation,
+            aws.error_code(error),
+            unreachable=trouble == "unreachable",
+            throttled=trouble == "throttled",
+            request_id=str(response.get("ResponseMetadata", {}).get("RequestId", "")),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +70,33 @@ class KeyInRegion:
     """One key resource as KMS describes it."""
 
     region: str
+    arn: str
     key_id: str
     state: str
     multi_region_type: str
     """PRIMARY or REPLICA; empty for a key of one region."""
     primary_region: str
     description: str
+    spec: str
+    usage: str
+    deletion_at_utc: datetime | None
+    """When it will be gone; None without a date (a primary that waits for its replicas to go has none)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grant:
+    """One grant on a key in one region."""
+
+    grantee: str
+    operations: tuple[str, ...]
+
+
+OnCall = Callable[[str, str], None]
+"""Told of every request: the region, and the error's code, empty for success."""
+
+
+def nobody(_region: str, _code: str) -> None:
+    """Take note of nothing."""
 
 
 class KmsAdmin:
@@ -49,62 +106,94 @@ class KmsAdmin:
     second CreateKey would make a second key.
     """
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
-        """Make the clients; call in the main thread."""
-        self._clock = clock
+    def __init__(self, settings: Settings, clock: Clock, *, tries: int = MAX_TRIES, on_call: OnCall = nobody) -> None:
+        """Make the clients; call in the main thread.
+
+        Args:
+            settings: whose regions and endpoints.
+            clock: waits between tries.
+            tries: how often a call that is refused for load is made; a canary, which tells of it, makes it once.
+            on_call: told of every request, from any thread.
+        """
+        self._clock, self._tries, self._on_call = clock, tries, on_call
         self._clients = {region: aws.client(settings, "kms", region) for region in settings.estate.regions}
         self._never = threading.Event()
 
     def describe(self, region: str, key: str) -> KeyInRegion | None:
         """Return the key with this id or alias in `region`, None if there is none."""
+
+        def ask(kms: Any) -> KeyInRegion:
+            return _key(region, kms.describe_key(KeyId=key)["KeyMetadata"])
+
         try:
-            answer = self._call(region, "DescribeKey", lambda kms: kms.describe_key(KeyId=key))
+            return self._call(region, "DescribeKey", ask)
         except EstateError as e:
             if e.code == NOT_FOUND:
                 return None
             raise
-        return _key(region, answer["KeyMetadata"])
+
+    def alias_target(self, region: str, alias: str) -> str | None:
+        """Return the id of the key that `alias` leads to, None if there is no such alias; reads all aliases there."""
+        found = self._pages(region, "ListAliases", "Aliases")
+        return next((one.get("TargetKeyId") for one in found if one["AliasName"] == alias), None)
 
     def policy(self, region: str, key_id: str) -> Mapping[str, Any]:
         """Return the key's policy."""
-        answer = self._call(region, "GetKeyPolicy", lambda kms: kms.get_key_policy(KeyId=key_id, PolicyName="default"))
-        document: Mapping[str, Any] = json.loads(answer["Policy"])
-        return document
+
+        def ask(kms: Any) -> Mapping[str, Any]:
+            document: Mapping[str, Any] = json.loads(kms.get_key_policy(KeyId=key_id, PolicyName="default")["Policy"])
+            return document
+
+        return self._call(region, "GetKeyPolicy", ask)
 
     def tags(self, region: str, key_id: str) -> Mapping[str, str]:
         """Return the key's tags."""
-        pages = self._pages(region, "list_resource_tags", {"KeyId": key_id})
-        return {tag["TagKey"]: tag["TagValue"] for page in pages for tag in page["Tags"]}
+        tags = self._pages(region, "ListResourceTags", "Tags", KeyId=key_id)
+        return {tag["TagKey"]: tag["TagValue"] for tag in tags}
 
     def rotates(self, region: str, key_id: str) -> bool:
         """Return whether the key's rotation is on."""
-        answer = self._call(region, "GetKeyRotationStatus", lambda kms: kms.get_key_rotation_status(KeyId=key_id))
-        return bool(answer["KeyRotationEnabled"])
+
+        def ask(kms: Any) -> bool:
+            return bool(kms.get_key_rotation_status(KeyId=key_id)["KeyRotationEnabled"])
+
+        return self._call(region, "GetKeyRotationStatus", ask)
+
+    def grants(self, region: str, key_id: str) -> tuple[Grant, ...]:
+        """Return the grants on the key."""
+        return tuple(
+            Grant(grantee=one.get("GranteePrincipal", ""), operations=tuple(one.get("Operations", ())))
+            for one in self._pages(region, "ListGrants", "Grants", KeyId=key_id)
+        )
+
+    def aliases(self, region: str, key_id: str) -> tuple[str, ...]:
+        """Return all aliases of the key."""
+        return tuple(one["AliasName"] for one in self._pages(region, "ListAliases", "Aliases", KeyId=key_id))
 
     def tagged(self, region: str, tags: Mapping[str, str]) -> tuple[KeyInRegion, ...]:
         """Return the multi-Region keys in `region` that carry all of `tags`.
 
         It asks about each key there; that is needed only where no alias leads to the key yet.
         """
-        ids = [entry["KeyId"] for page in self._pages(region, "list_keys", {}) for entry in page["Keys"]]
+        ids = [entry["KeyId"] for entry in self._pages(region, "ListKeys", "Keys")]
         ours = [i for i in ids if i.startswith("mrk-") and tags.items() <= self.tags(region, i).items()]
         return tuple(key for key_id in ours if (key := self.describe(region, key_id)))
 
     def create(self, wanted: DesiredKey) -> str:
         """Make the primary key; return its id."""
-        answer = self._call(
-            wanted.primary_region,
-            "CreateKey",
-            lambda kms: kms.create_key(
+
+        def ask(kms: Any) -> str:
+            answer = kms.create_key(
                 MultiRegion=True,
-                KeyUsage="ENCRYPT_DECRYPT",
-                KeySpec="SYMMETRIC_DEFAULT",
+                KeyUsage=wanted.usage,
+                KeySpec=wanted.spec,
                 Policy=wanted.policy_text,
                 Description=wanted.description_in(wanted.primary_region),
                 Tags=_tag_list(wanted.tags),
-            ),
-        )
-        return str(answer["KeyMetadata"]["KeyId"])
+            )
+            return str(answer["KeyMetadata"]["KeyId"])
+
+        return self._call(wanted.primary_region, "CreateKey", ask)
 
     def replicate(self, wanted: DesiredKey, key_id: str, region: str) -> None:
         """Make the replica in `region`; it is asked for in the primary's region.
@@ -135,33 +224,55 @@ class KmsAdmin:
         """Wait."""
         self._clock.wait(self._never, seconds)
 
-    def _pages(self, region: str, operation: str, arguments: Mapping[str, Any]) -> Iterator[Any]:
-        def collect(kms: Any) -> list[Any]:
-            return list(kms.get_paginator(operation).paginate(**arguments))
+    def _pages(self, region: str, operation: str, member: str, **arguments: Any) -> list[Any]:
+        def ask(kms: Any) -> list[Any]:
+            pages = kms.get_paginator(_METHODS[operation]).paginate(**arguments)
+            return [item for page in pages for item in page[member]]
 
-        yield from self._call(region, operation, collect)
+        return self._call(region, operation, ask)
 
     def _call(self, region: str, operation: str, ask: Callable[[Any], T]) -> T:
-        for attempt in range(MAX_TRIES):
+        for attempt in range(self._tries):
             try:
-                return ask(self._clients[region])
+                answer = ask(self._clients[region])
             except aws.AwsError as e:
-                code, trouble = aws.error_code(e), aws.trouble(e)
-                if attempt + 1 == MAX_TRIES or (trouble != "throttled" and code != _WAIT_FOR_ROLES):
-                    raise EstateError(region, operation, code, unreachable=trouble == "unreachable") from e
+                code = aws.error_code(e)
+                self._on_call(region, code)
+                again = aws.trouble(e) == "throttled" or code == _WAIT_FOR_ROLES
+                if attempt + 1 == self._tries or not again:
+                    raise EstateError.of(e, region, operation) from e
                 self.pause(FIRST_PAUSE_SECONDS * 2**attempt)
+            except (KeyError, ValueError) as e:
+                self._on_call(region, TRUNCATED)
+                raise EstateError(region, operation, TRUNCATED, unreachable=True) from e
+            else:
+                self._on_call(region, "")
+                return answer
         raise AssertionError("the last try returns or raises")
+
+
+_METHODS = {
+    "ListAliases": "list_aliases",
+    "ListGrants": "list_grants",
+    "ListKeys": "list_keys",
+    "ListResourceTags": "list_resource_tags",
+}
 
 
 def _key(region: str, metadata: Mapping[str, Any]) -> KeyInRegion:
     multi_region = metadata.get("MultiRegionConfiguration", {})
+    deletion_at = metadata.get("DeletionDate")
     return KeyInRegion(
         region=region,
+        arn=metadata["Arn"],
         key_id=metadata["KeyId"],
         state=metadata["KeyState"],
         multi_region_type=multi_region.get("MultiRegionKeyType", ""),
         primary_region=multi_region.get("PrimaryKey", {}).get("Region", ""),
         description=metadata.get("Description", ""),
+        spec=metadata.get("KeySpec", ""),
+        usage=metadata.get("KeyUsage", ""),
+        deletion_at_utc=deletion_at.astimezone(UTC) if deletion_at else None,
     )
 
 

@@ -6,10 +6,11 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Protocol
 
 from kms_core.clock import Clock
-from kms_watchdog.health import STALE_AFTER_INTERVALS, Board, Health, Status, Subject, assess, board
+from kms_watchdog.health import Board, CanaryHealth, Health, Status, Subject, assess, board, fold
 from kms_watchdog.results import CanaryResult, Mode
 from kms_watchdog.sinks.sink import DrillChange
 
@@ -22,7 +23,7 @@ class HealthObserver(Protocol):
 
 
 class BoardObserver(Protocol):
-    """Is shown every canary's standing."""
+    """Is shown a drill's board after each of its results; the live one, which changes all the time, is asked for."""
 
     def on_board(self, board: Board, mode: Mode) -> None:
         """Take a board."""
@@ -44,41 +45,58 @@ class HealthSink:
         subjects: Iterable[Subject],
         clock: Clock,
         *,
-        interval_seconds: float,
+        stale_after_seconds: Mapping[str, float],
         breakers: Callable[[], Mapping[str, str]],
         boards: Iterable[BoardObserver] = (),
     ) -> None:
-        """`breakers` returns each region's breaker state, from memory."""
-        self._empty = board(subjects)
+        """`stale_after_seconds` is by kind of canary; `breakers` returns each region's breaker state, from memory."""
+        self._empty = board(subjects).canaries
         self._clock, self._breakers = clock, breakers
-        self._stale_after_seconds = interval_seconds * STALE_AFTER_INTERVALS
+        self._stale_after_seconds = stale_after_seconds
         self._observers = tuple(boards)
         self._lock = threading.Lock()
-        self._boards = dict.fromkeys(Mode, self._empty)
+        # Changed in place: a copy at each look, of a thousand canaries, would cost more than all else here.
+        self._canaries = {mode: dict(self._empty) for mode in Mode}
         self._status: Status | None = None
         self._since_utc = clock.now_utc()
 
     def write(self, result: CanaryResult) -> None:
         """Fold one result."""
+        subject = Subject(result.canary, result.region, result.key)
         with self._lock:
-            folded = self._boards[result.mode].fold(result, now=self._clock.monotonic())
-            self._boards[result.mode] = folded
-        self._show(folded, result.mode)
+            canaries = self._canaries[result.mode]
+            before = canaries.get(subject, CanaryHealth())
+            canaries[subject] = fold(before, result, now=self._clock.monotonic())
+        if result.mode is Mode.DRILL:
+            self._show_drill()
+
+    def take_over(self, before: HealthSink) -> None:
+        """Go on from another's standing, as after a reload: canaries that both know stay what they are."""
+        with before._lock:
+            old = {mode: dict(canaries) for mode, canaries in before._canaries.items()}
+            status, since_utc = before._status, before._since_utc
+        with self._lock:
+            self._canaries = {mode: {s: old[mode].get(s, new) for s, new in self._empty.items()} for mode in Mode}
+            self._status, self._since_utc = status, since_utc
 
     def on_drill(self, change: DrillChange) -> None:
         """Begin a drill's board anew at its beginning and its end."""
         del change
         with self._lock:
-            self._boards[Mode.DRILL] = self._empty
-        self._show(self._empty, Mode.DRILL)
+            self._canaries[Mode.DRILL] = dict(self._empty)
+        self._show_drill()
 
     def board(self, mode: Mode = Mode.LIVE) -> Board:
         """Return every canary's standing."""
         with self._lock:
-            return self._boards[mode]
+            return Board(canaries=MappingProxyType(self._canaries[mode].copy()))
+
+    def health(self) -> Health:
+        """Return the live health now."""
+        return self.standing().health
 
     def standing(self) -> Standing:
-        """Return the live health now."""
+        """Return the live health now, and since when its status is what it is."""
         health = assess(
             self.board(),
             self._breakers(),
@@ -90,6 +108,6 @@ class HealthSink:
                 self._status, self._since_utc = health.status, self._clock.now_utc()
             return Standing(health, self._since_utc)
 
-    def _show(self, folded: Board, mode: Mode) -> None:
+    def _show_drill(self) -> None:
         for observer in self._observers:
-            observer.on_board(folded, mode)
+            observer.on_board(self.board(Mode.DRILL), Mode.DRILL)

@@ -6,7 +6,7 @@ import threading
 
 import structlog
 
-from kms_core.events import BreakerMoved, KeyQuarantined
+from kms_core.events import BreakerMoved, KeyQuarantined, OverridesChanged, OverridesUnreadable
 from kms_watchdog.health import Health, Subject
 from kms_watchdog.results import CanaryResult, Mode, Outcome
 from kms_watchdog.sinks.sink import Seen
@@ -32,7 +32,7 @@ class LogSink:
             self._transition(result)
 
     def on_event(self, seen: Seen) -> None:
-        """Log moves of breakers and quarantined keys."""
+        """Log moves of breakers, quarantined keys and people's orders."""
         mode = str(seen.mode)
         match seen.event:
             case BreakerMoved(region=region, old=old, new=new, cause=cause):
@@ -42,6 +42,11 @@ class LogSink:
                 self._log.warning(
                     "key.quarantined", region=region, key=key, error_code=code, seconds=round(seconds, 3), mode=mode
                 )
+            case OverridesChanged(source=source, overrides=overrides):
+                orders = [f"{o.kind} {o.region} until {o.until_utc.isoformat()}: {o.reason}" for o in overrides]
+                self._log.warning("overrides.changed", source=source, orders=orders, mode=mode)
+            case OverridesUnreadable(source=source, reason=reason):
+                self._log.error("overrides.unreadable", source=source, reason=reason, mode=mode)
             case _:
                 pass
 
@@ -66,6 +71,7 @@ class LogSink:
             reason=str(result.reason) if result.reason else None,
             error_code=result.error_code or None,
             request_id=result.request_id or None,
+            detail=result.detail or None,
             duration_seconds=round(result.duration_seconds, 4),
             run_id=result.run_id or None,
         )

@@ -12,7 +12,7 @@ from kms_watchdog import metrics
 from kms_watchdog.aws import AwsError, Trouble, error_code, trouble
 from kms_watchdog.sinks.datum import MAX_AGE_SECONDS, MAX_BODY_BYTES, MAX_DATUMS
 from kms_watchdog.sinks.prometheus import Exposition
-from kms_watchdog.sinks.queue import MetricQueue, Waiting
+from kms_watchdog.sinks.queue import MetricQueue, QueueUnavailableError, Waiting
 
 log = structlog.get_logger("cloudwatch")
 
@@ -33,14 +33,29 @@ class Publisher:
         self._last_result: SendResult = "success"
 
     def send(self, *, at_once: bool = False) -> None:
-        """Send what waits; after a failure, wait longer each time, up to a minute, unless told to try `at_once`."""
+        """Send what waits; after a failure, wait longer each time, up to a minute, unless told to try `at_once`.
+
+        Does nothing while another publisher of the region is at it.
+        """
         if not at_once and self._clock.monotonic() < self._not_before:
             return
+        with self._queue.turn(self._region) as mine:
+            if mine:
+                self._send_or_tell()
+
+    def _send_or_tell(self) -> None:
+        try:
+            self._send()
+            self._exposition.put(metrics.CLOUDWATCH_QUEUE, self._region, value=self._queue.length(self._region))
+        except QueueUnavailableError as e:
+            self._exposition.add(metrics.STATE_WRITE_FAILURES, "cloudwatch")
+            log.error("cloudwatch.queue_unavailable", region=self._region, error=str(e))  # noqa: TRY400 - its text says it all
+
+    def _send(self) -> None:
         for _ in range(MAX_REQUESTS):
             batch = self._fresh(self._queue.oldest(self._region, MAX_DATUMS))
             if not batch or not self._deliver_all(batch):
                 break
-        self._exposition.put(metrics.CLOUDWATCH_QUEUE, self._region, value=self._queue.length(self._region))
 
     def _deliver_all(self, batch: Sequence[Waiting]) -> bool:
         """Send the whole batch, one request after another; stop at the first that should be tried later."""
@@ -77,10 +92,10 @@ class Publisher:
     def _note(self, result: SendResult, code: str, part: Sequence[Waiting]) -> None:
         self._exposition.add(metrics.CLOUDWATCH_PUBLISH, self._region, result)
         if result == "success":
-            self._queue.remove(waiting.id for waiting in part)
             self._exposition.add(metrics.CLOUDWATCH_DATUMS, self._region, by=len(part))
             now = self._clock.now_utc().timestamp()
             self._exposition.put(metrics.CLOUDWATCH_LAST_SUCCESS, self._region, value=now)
+            self._queue.remove(waiting.id for waiting in part)
         if result in ("success", "refused"):
             self._failures, self._not_before = 0, 0.0
         else:
@@ -92,9 +107,9 @@ class Publisher:
     def _drop(self, batch: Sequence[Waiting], reason: str) -> None:
         if not batch:
             return
-        self._queue.remove(waiting.id for waiting in batch)
         self._exposition.add(metrics.CLOUDWATCH_DROPPED, self._region, reason, by=len(batch))
         log.warning("cloudwatch.dropped", region=self._region, reason=reason, datums=len(batch))
+        self._queue.remove(waiting.id for waiting in batch)
 
     def _log_change(self, result: SendResult, code: str) -> None:
         before, self._last_result = self._last_result, result

@@ -7,13 +7,16 @@ answer can name makes the number of series somebody else's choice.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from kms_core.events import Attempt
 from kms_watchdog import metrics
 from kms_watchdog.health import Status, Subject
+from kms_watchdog.logs import LEVELS
 from kms_watchdog.metrics import Metric
-from kms_watchdog.results import CanaryResult, Mode, Outcome, Reason
+from kms_watchdog.results import PAIR, CanaryResult, Kind, Mode, Outcome, Reason
+from kms_watchdog.sinks import facts
 
 Series = tuple[Metric, tuple[str, ...]]
 
@@ -35,13 +38,48 @@ ERROR_TYPES = (
     "NotFoundException",
     "KMSInternalException",
     "InvalidCiphertextException",
+    "IncorrectKeyException",
     OTHER,
 )
+WANTED_REFUSALS = frozenset({"InvalidCiphertextException", "IncorrectKeyException"})
+"""What KMS answers a must-fail canary when all is well."""
 KMS_OPERATIONS = ("GenerateDataKey", "Decrypt", "DescribeKey")
-RESULTS = ("success", "blind", Reason.ERROR, Reason.TIMEOUT, Reason.THROTTLED, Reason.DENIED, Reason.MISMATCH)
+_OF_THE_CORE = (Reason.THROTTLED, Reason.DENIED, Reason.MISMATCH)
+_REASONS: Mapping[str, tuple[Reason, ...]] = {
+    Kind.ROUND_TRIP: _OF_THE_CORE,
+    Kind.CROSS_REGION: _OF_THE_CORE,
+    Kind.FAILOVER_PATH: _OF_THE_CORE,
+    Kind.GOLDEN: _OF_THE_CORE,
+    Kind.MUST_FAIL_CORE: (Reason.ACCEPTED_MUST_REFUSE, Reason.WRONG_REFUSAL, Reason.ASKED_KMS, *_OF_THE_CORE),
+    Kind.MUST_FAIL_KMS: (Reason.ACCEPTED_MUST_REFUSE, Reason.WRONG_REFUSAL, *_OF_THE_CORE),
+    Kind.APPLICATION_ACCESS: (Reason.ACCESS_MISSING, Reason.ACCESS_EXCESS),
+    Kind.COLD_CONNECTION: (Reason.DNS, Reason.CONNECT, Reason.TLS, Reason.CERTIFICATE_EXPIRES),
+    Kind.CLOCK_OFFSET: (Reason.CLOCK_OFF,),
+    Kind.ALARM_PATH: (
+        Reason.ALARM_MISSING,
+        Reason.ALARM_DIFFERS,
+        Reason.TOPIC_MISSING,
+        Reason.TOPIC_REFUSES,
+        Reason.NO_SUBSCRIBER,
+    ),
+    Kind.KEY_STATE: (Reason.KEY_UNUSABLE, Reason.PENDING_DELETION, Reason.ALIAS_WRONG, Reason.ROTATION_OFF),
+    Kind.REPLICA_DRIFT: (Reason.DRIFT,),
+    Kind.HEADROOM: (Reason.HEADROOM_LOW,),
+}
+TIMED_KINDS = frozenset({Kind.ROUND_TRIP, Kind.CROSS_REGION, Kind.FAILOVER_PATH, Kind.COLD_CONNECTION})
+"""Kinds whose duration says something; a histogram is 17 series."""
+DRILL_KINDS = frozenset({Kind.ROUND_TRIP, Kind.FAILOVER_PATH, Kind.MUST_FAIL_KMS})
+"""Kinds that drills run: others have no series with mode="drill"."""
+CACHE_RESULTS = ("hit", "miss")
+CACHE_EVICTIONS = ("expired", "used_up", "full")
+CLOUDWATCH = "cloudwatch"
+"""The `system` whose alarms a drill reads."""
+EXPORT_RESULTS = ("success", "failure")
+STATE_FILES = ("history", "cloudwatch")
 BREAKER_STATES = tuple(metrics.BREAKER_VALUES)
 DRILL_RESULTS = ("held", "broke", "inconclusive")
 JOB_RESULTS = ("executed", "missed", "skipped_overlap", "error")
+PING_RESULTS = ("success", "refused", "unreachable")
 PUBLISH_RESULTS = ("success", "throttled", "denied", "refused", "unreachable")
 DROP_REASONS = ("queue_full", "too_old", "refused")
 
@@ -54,13 +92,39 @@ class Cardinality:
     regions: Sequence[str]
     publish_regions: Sequence[str]
     job_kinds: Sequence[str]
+    otel: bool = False
+
+
+def results_of(kind: str) -> tuple[str, ...]:
+    """Return the values that `result` can have for a kind of canary: success, blind, why it can fail.
+
+    `error` is always one: a reason that is not on the kind's list is counted as that (`result_label`). So is `timeout`:
+    every canary has a deadline.
+    """
+    return ("success", "blind", Reason.ERROR, Reason.TIMEOUT, *_REASONS.get(kind, ()))
+
+
+def declared(result: CanaryResult) -> bool:
+    """Return whether the list of its kind knows this result."""
+    return result.outcome is not Outcome.FAILED or result.reason in results_of(result.canary)
 
 
 def result_label(result: CanaryResult) -> str:
     """Return the `result` label: success, blind, or the reason of a failure."""
     if result.outcome is Outcome.FAILED:
-        return str(result.reason)
+        return str(result.reason) if declared(result) else str(Reason.ERROR)
     return "success" if result.outcome is Outcome.OK else "blind"
+
+
+def modes_of(kind: str) -> tuple[Mode, ...]:
+    """Return in whose traffic a kind of canary is seen."""
+    return (Mode.LIVE, Mode.DRILL) if kind in DRILL_KINDS else (Mode.LIVE,)
+
+
+def attempt_error(attempt: Attempt) -> str:
+    """Return the attempt's error code; empty for success, and for the refusal that a canary asked for."""
+    wanted = attempt.refusal_wanted and attempt.error_code in WANTED_REFUSALS
+    return "" if wanted else attempt.error_code
 
 
 def error_type(error_code: str) -> str:
@@ -78,43 +142,78 @@ def all_series(installation: Cardinality) -> Iterator[Series]:
     for kind in installation.job_kinds:
         yield metrics.SCHEDULER_LAG, (kind,)
         yield from _over(metrics.SCHEDULER_JOBS, (kind,), JOB_RESULTS)
-    yield metrics.HEAL_FAILURES, ()
-    yield metrics.SCHEDULER_HEARTBEAT, ()
+    yield from _over(metrics.DEADMAN_PINGS, (), PING_RESULTS if "deadman" in installation.job_kinds else ())
+    yield from _over(metrics.LOG_MESSAGES, (), LEVELS)
+    yield from _over(metrics.STATE_WRITE_FAILURES, (), STATE_FILES)
+    yield from _over(metrics.OTEL_EXPORTS, (), EXPORT_RESULTS if installation.otel else ())
+
+
+def round_series(subjects: Iterable[Subject], regions: Sequence[str]) -> Iterator[Series]:
+    """Return the series of one round of live canaries, as `once` pushes them: nothing of a daemon's or a drill's."""
+    for subject in subjects:
+        yield from _canary(subject, Mode.LIVE)
+        yield from facts.series_of(subject)
+    yield from _kms(regions)
 
 
 def drill_series(drill: str) -> Iterator[Series]:
     """Return the series of one drill."""
-    for metric in (metrics.DRILL_ACTIVE, metrics.DRILL_LAST_RUN, metrics.DRILL_LAST_SUCCESS):
+    for metric in (
+        metrics.DRILL_ACTIVE,
+        metrics.DRILL_LAST_RUN,
+        metrics.DRILL_LAST_SUCCESS,
+        metrics.DRILL_DETECTION,
+        metrics.DRILL_RECOVERY,
+    ):
         yield metric, (drill,)
     yield from _over(metrics.DRILL_RUNS, (drill,), DRILL_RESULTS)
     yield from _over(metrics.FAULTS_HEALED, (drill,), ("owner_dead", "expired"))
 
 
 def _canaries(subjects: Iterable[Subject]) -> Iterator[Series]:
-    for s, mode in itertools.product(subjects, Mode):
-        labels = (s.canary, s.region, s.key, mode)
-        for metric in (
-            metrics.CANARY_DURATION,
-            metrics.CANARY_UP,
-            metrics.CANARY_LAST_RUN,
-            metrics.CANARY_LAST_SUCCESS,
-            metrics.CANARY_CONSECUTIVE_FAILURES,
-        ):
-            yield metric, labels
-        yield from _over(metrics.CANARY_RUNS, labels, RESULTS)
+    for subject in subjects:
+        for mode in modes_of(subject.canary):
+            yield from _canary(subject, mode)
+        yield from facts.series_of(subject)
+
+
+def _canary(subject: Subject, mode: Mode) -> Iterator[Series]:
+    labels = (subject.canary, subject.region, subject.key, mode)
+    for metric in (
+        metrics.CANARY_UP,
+        metrics.CANARY_LAST_RUN,
+        metrics.CANARY_LAST_SUCCESS,
+        metrics.CANARY_CONSECUTIVE_FAILURES,
+    ):
+        yield metric, labels
+    if subject.canary in TIMED_KINDS:
+        yield metrics.CANARY_DURATION, labels
+    yield from _over(metrics.CANARY_RUNS, labels, results_of(subject.canary))
+    if subject.canary == Kind.CROSS_REGION:
+        sealed_in, _, opened_in = subject.region.partition(PAIR)
+        where = (sealed_in, opened_in, subject.key, mode)
+        yield from _over(metrics.CROSS_REGION_RUNS, where, results_of(subject.canary))
 
 
 def _regions(regions: Sequence[str]) -> Iterator[Series]:
+    yield from _kms(regions)
+    yield from _over(metrics.CACHE_REQUESTS, (), CACHE_RESULTS)
+    yield from _over(metrics.CACHE_EVICTIONS, (), CACHE_EVICTIONS)
     for region in regions:
-        for operation in KMS_OPERATIONS:
-            yield metrics.KMS_REQUEST_DURATION, (region, operation)
-            yield from _over(metrics.KMS_REQUESTS, (region, operation), ERROR_TYPES)
         for mode, state in itertools.product(Mode, BREAKER_STATES):
             yield metrics.BREAKER_STATE, (region, state, mode)
             yield metrics.BREAKER_TRANSITIONS, (region, state, mode)
         yield from _over(metrics.REGION_HEALTHY, (region,), Mode)
     for pair, mode in itertools.product(itertools.permutations(regions, 2), Mode):
         yield metrics.FAILOVERS, (*pair, mode)
+
+
+def _kms(regions: Sequence[str]) -> Iterator[Series]:
+    for region in regions:
+        for operation in KMS_OPERATIONS:
+            yield metrics.KMS_REQUEST_DURATION, (region, operation)
+            yield metrics.KMS_RETRIES, (region, operation)
+            yield from _over(metrics.KMS_REQUESTS, (region, operation), ERROR_TYPES)
 
 
 def _cloudwatch(regions: Sequence[str]) -> Iterator[Series]:

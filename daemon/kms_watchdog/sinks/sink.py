@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -27,6 +27,14 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AlarmMoved:
+    """When a drill saw an alarm fire, and clear after that; Unix time."""
+
+    fired_at: float
+    cleared_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DrillChange:
     """A drill began or ended, as its journal says."""
 
@@ -37,6 +45,12 @@ class DrillChange:
     verdict: Verdict | None
     """None while it runs, and when nobody judged."""
     at_utc: datetime
+    detection_seconds: float | None = None
+    """From the fault to the open breaker; None while it runs, and when that was not seen."""
+    recovery_seconds: float | None = None
+    """From the fault's removal to the steady state; None likewise."""
+    alarms: Mapping[str, AlarmMoved] = field(default_factory=dict)
+    """By the alarm's name; those that fired."""
 
 
 class Sink(Protocol):

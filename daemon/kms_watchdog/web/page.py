@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import resources
 from typing import Any
 
 import jinja2
+
+from kms_watchdog.results import PAIR, Kind
+from kms_watchdog.sinks.history import TICKS
+from kms_watchdog.web.words import reason_words
 
 CHART_WIDTH, CHART_HEIGHT = 240, 56
 _CONTENT_TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
@@ -30,6 +34,14 @@ class Asset:
         return hashlib.sha256(self.body).hexdigest()[:12]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Viewer:
+    """Who looks at the page."""
+
+    signed_in: bool = False
+    may_sign_in: bool = False
+
+
 class Page:
     """Templates and assets, read once."""
 
@@ -43,19 +55,33 @@ class Page:
             lstrip_blocks=True,
         )
         environment.filters.update(
-            duration=duration, milliseconds=milliseconds, clock=clock, ago=ago, chart=chart, tally=tally
+            duration=duration,
+            milliseconds=milliseconds,
+            clock=clock,
+            ago=ago,
+            chart=chart,
+            tally=tally,
+            strip=strip,
+            place=place,
+            words=reason_words,
         )
+        environment.globals.update(crossings=crossings, key_checks=key_checks, worst=worst, titles_of=titles_of)
         environment.globals["asset"] = self._address
         self._whole = environment.get_template("page.html")
         self._fragment = environment.get_template("fragment.html")
+        self._login = environment.get_template("login.html")
 
-    def whole(self, document: Mapping[str, Any]) -> str:
+    def whole(self, document: Mapping[str, Any], viewer: Viewer) -> str:
         """Return the page."""
-        return self._whole.render(document)
+        return self._whole.render(document, viewer=viewer)
 
-    def fragment(self, document: Mapping[str, Any]) -> str:
+    def fragment(self, document: Mapping[str, Any], viewer: Viewer) -> str:
         """Return the part of the page that changes."""
-        return self._fragment.render(document)
+        return self._fragment.render(document, viewer=viewer)
+
+    def login(self, error: str) -> str:
+        """Return the page that asks for the token, saying what was wrong with the last one."""
+        return self._login.render(error=error)
 
     def _address(self, name: str) -> str:
         return f"/static/{name}?v={self.assets[name].tag}"
@@ -92,12 +118,106 @@ def clock(moment: str | None) -> str:
     return f"{_parse(moment):%Y-%m-%d %H:%M:%S} UTC" if moment else "–"  # noqa: RUF001 - as above
 
 
-def tally(ticks: Sequence[Mapping[str, Any]]) -> str:
-    """Return what a row of ticks says, in words."""
-    counts = {outcome: sum(t["outcome"] == outcome for t in ticks) for outcome in ("OK", "FAILED", "BLIND")}
-    said = [f"{counts['OK']} of the last {len(ticks)} looks OK"]
+def tally(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Return what a canary's last looks say, in words."""
+    counts = {
+        outcome: _looks(run for run in runs if run["outcome"] == outcome) for outcome in ("OK", "FAILED", "BLIND")
+    }
+    said = [f"{counts['OK']} of the last {_looks(runs)} looks OK"]
     said += [f"{counts[name]} {name.lower()}" for name in ("FAILED", "BLIND") if counts[name]]
     return ", ".join(said)
+
+
+def place(region: str | None) -> str:
+    """Return a canary's region for people: of two, the way from one to the other."""
+    return (region or "everywhere").replace(PAIR, " → ")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """Looks with one answer after another, in a drawing `TICKS` wide; the newest is at the right."""
+
+    x: int
+    width: int
+    outcome: str
+    title: str
+
+
+def strip(runs: Sequence[Mapping[str, Any]]) -> list[Stretch]:
+    """Return a canary's last looks as a drawing."""
+    drawn, x = [], TICKS - min(TICKS, _looks(runs))
+    for run in runs:
+        reason = f" ({reason_words(run['reason'])})" if run["reason"] else ""
+        times = f"{run['count']} looks, {clock(run['first_at_utc'])} to {clock(run['last_at_utc'])}"
+        title = f"{run['outcome']}{reason}: {times}, at most {milliseconds(run['slowest_seconds'])}"
+        drawn.append(Stretch(x=x, width=run["count"], outcome=run["outcome"].lower(), title=title))
+        x += run["count"]
+    return drawn
+
+
+GRAVITY = ("down", "failing", "recovering", "stale", "blind", "unknown", "up")
+"""What a canary may be shown as, worst first."""
+
+
+def worst(shown: Iterable[str]) -> str:
+    """Return the worst of what canaries are shown as; `unknown` of none."""
+    return min(shown, key=GRAVITY.index, default="unknown")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """Canaries of one place in a table that has no room for each."""
+
+    shown: str
+    ok: int
+    total: int
+    troubled: tuple[Mapping[str, Any], ...]
+    """Those that are not up."""
+
+
+def cell(canaries: Sequence[Mapping[str, Any]]) -> Cell:
+    """Return what `canaries` amount to."""
+    troubled = tuple(canary for canary in canaries if canary["shown"] != "up")
+    return Cell(
+        shown=worst(canary["shown"] for canary in canaries),
+        ok=len(canaries) - len(troubled),
+        total=len(canaries),
+        troubled=troubled,
+    )
+
+
+def crossings(canaries: Sequence[Mapping[str, Any]], regions: Sequence[str]) -> dict[str, dict[str, Cell | None]]:
+    """Return how what was sealed in one region (outer) opens in another (inner); empty if nobody asks that."""
+    crossing = [canary for canary in canaries if canary["canary"] == Kind.CROSS_REGION]
+    if not crossing:
+        return {}
+    found = {c: [canary for canary in crossing if canary["region"] == c] for c in {c["region"] for c in crossing}}
+    return {
+        sealed: {
+            opened: cell(found[pair]) if (pair := f"{sealed}{PAIR}{opened}") in found else None for opened in regions
+        }
+        for sealed in regions
+    }
+
+
+KEY_KINDS = (Kind.ROUND_TRIP, Kind.GOLDEN, Kind.KEY_STATE, Kind.REPLICA_DRIFT, Kind.APPLICATION_ACCESS)
+"""What is asked of each key in each region, in the order of the table of keys."""
+
+
+def key_checks(canaries: Sequence[Mapping[str, Any]], purpose: str) -> dict[str, Cell]:
+    """Return by kind what is known of one key in all regions, for the kinds that somebody asks."""
+    of_key = [canary for canary in canaries if canary["key"] == purpose]
+    found = {kind: [canary for canary in of_key if canary["canary"] == kind] for kind in KEY_KINDS}
+    return {str(kind): cell(of_kind) for kind, of_kind in found.items() if of_kind}
+
+
+def titles_of(kinds: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the name for people of each kind of canary there is."""
+    return {kind["kind"]: kind["title"] for kind in kinds}
+
+
+def _looks(runs: Iterable[Mapping[str, Any]]) -> int:
+    return sum(run["count"] for run in runs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import errno
+import logging
 import socket
 import threading
+from functools import partial
 from typing import Any
 
 import uvicorn
 
+from kms_watchdog.web.connection import BoundedProtocol, Bounds
+
 STOP_SECONDS = 3.0
-MAX_CONNECTIONS = 512  # beyond it a client is told to come back (503), instead of slowing down everybody
-BACKLOG = 256
+DEFAULT_BOUNDS = Bounds()
+BACKLOG = 128  # so many are taken from the kernel at a time, each with a file descriptor, before any is looked at
 
 
 class ListenError(RuntimeError):
@@ -46,20 +50,21 @@ def url_of(listener: socket.socket) -> str:
 class WebServer:
     """Serves an ASGI application; takes over the listener and closes it."""
 
-    def __init__(self, app: Any, listener: socket.socket) -> None:
+    def __init__(self, app: Any, listener: socket.socket, bounds: Bounds = DEFAULT_BOUNDS) -> None:
         config = uvicorn.Config(
             app,
-            http="httptools",
+            http=partial(BoundedProtocol, bounds=bounds),  # type: ignore[arg-type] # uvicorn calls it, no more
             ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
             date_header=True,
-            limit_concurrency=MAX_CONNECTIONS,
+            backlog=BACKLOG,
             timeout_keep_alive=10,
             timeout_graceful_shutdown=1,
         )
+        logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # a stranger's bad request is no news
         self._server = uvicorn.Server(config)
         self._listener = listener
         # In a thread that is not the main one uvicorn leaves signals alone.

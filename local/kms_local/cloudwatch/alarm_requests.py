@@ -1,183 +1,151 @@
-"""The operations on alarms."""
+"""The operations that change alarms, and their tags."""
 
 from __future__ import annotations
 
-from kms_alarms.evaluate import (
-    AlarmState,
-)
-from kms_local.cloudwatch.alarm_definitions import METRIC_MEMBERS, parse_definition
-from kms_local.cloudwatch.alarms import Alarm, AlarmBook, HistoryItem
-from kms_local.cloudwatch.fields import (
-    bad_combination,
-    bad_value,
-    missing,
-    page,
-    required_text,
-    timestamp,
-)
+import json
+
+from kms_alarms.evaluate import AlarmState
+from kms_local.cloudwatch.alarm import Alarm, CompositeAlarm
+from kms_local.cloudwatch.alarm_definitions import check_tag_count, parse_composite, parse_definition, parse_tags
+from kms_local.cloudwatch.alarm_messages import MAX_REASON, MAX_REASON_DATA
+from kms_local.cloudwatch.alarms import AlarmBook
+from kms_local.cloudwatch.fields import bad_request, bad_value, missing, one_of, required_text
 from kms_local.wire.errors import ServiceError
 from kms_local.wire.params import JsonObject, Params
 
-_MAX_ACTIONS = 5
-_MAX_PAGE = 100
-_ECHOED = (
-    "AlarmDescription",
-    "ActionsEnabled",
-    "OKActions",
-    "AlarmActions",
-    "InsufficientDataActions",
-    "EvaluateLowSampleCountPercentile",
-    "Metrics",
-    *METRIC_MEMBERS,
-)
+_MAX_NAMES = 100
 
 
 def put_metric_alarm(book: AlarmBook, params: Params, now: float) -> JsonObject:
-    """Make or replace an alarm."""
-    definition = parse_definition(params)
-    for name in ("OKActions", "AlarmActions", "InsufficientDataActions"):
-        if len(params.texts(name)) > _MAX_ACTIONS:
-            raise bad_value(f"The collection {name} must not have a size greater than {_MAX_ACTIONS}.")
-    book.put(definition, params.as_dict(), now)
+    """Make or replace an alarm on a metric or on metric math."""
+    book.put(parse_definition(params), params.as_dict(), parse_tags(params), now)
     return {}
 
 
-def describe_alarms(book: AlarmBook, params: Params, now: float) -> JsonObject:
-    """Describe alarms by name, prefix, state or action prefix."""
-    del now
-    names, prefix = params.texts("AlarmNames"), params.optional_text("AlarmNamePrefix") or ""
-    if names and prefix:
-        raise bad_combination("AlarmNames and AlarmNamePrefix may not be given together.")
-    state, action = params.optional_text("StateValue"), params.optional_text("ActionPrefix")
-    kinds = params.texts("AlarmTypes")
-    found = [
-        _shown(alarm)
-        for name, alarm in sorted(book.alarms.items())
-        if (not names or name in names)
-        and name.startswith(prefix)
-        and state in {None, alarm.state.value}
-        and (action is None or any(arn.startswith(action) for arn in _all_actions(alarm)))
-        and (not kinds or "MetricAlarm" in kinds)
-    ]
-    size = params.integer("MaxRecords", low=1, high=_MAX_PAGE, default=50) or 50
-    return {"CompositeAlarms": [], **page(params, "MetricAlarms", found, size=size)}
-
-
-def describe_alarm_history(book: AlarmBook, params: Params, now: float) -> JsonObject:
-    """Return what happened to one alarm, or to all, newest first unless told otherwise."""
-    del now
-    name, kind = params.optional_text("AlarmName"), params.optional_text("HistoryItemType")
-    start, end = timestamp(params, "StartDate"), timestamp(params, "EndDate")
-    items = [
-        (item, alarm)
-        for alarm in book.alarms.values()
-        if name in {None, alarm.definition.name}
-        for item in alarm.history
-        if kind in {None, item.kind} and (start is None or item.at >= start) and (end is None or item.at <= end)
-    ]
-    ascending = params.optional_text("ScanBy") == "TimestampAscending"
-    items.sort(key=lambda pair: pair[0].at)
-    shown = [_shown_item(item, alarm) for item, alarm in (items if ascending else reversed(items))]
-    size = params.integer("MaxRecords", low=1, high=_MAX_PAGE, default=_MAX_PAGE) or _MAX_PAGE
-    return page(params, "AlarmHistoryItems", shown, size=size)
+def put_composite_alarm(book: AlarmBook, params: Params, now: float) -> JsonObject:
+    """Make or replace an alarm on other alarms."""
+    name, rule, suppressor = parse_composite(params)
+    book.put_composite(name, rule, suppressor, params.as_dict(), parse_tags(params), now)
+    return {}
 
 
 def set_alarm_state(book: AlarmBook, params: Params, now: float) -> JsonObject:
     """Give an alarm a state by hand; its actions run, and the next evaluation may take it back."""
     alarm = _existing(book, required_text(params, "AlarmName"))
-    value = required_text(params, "StateValue")
-    if value not in set(AlarmState):
-        raise bad_value("The parameter StateValue must be a value in the set [ INSUFFICIENT_DATA, ALARM, OK ].")
-    reason = params.optional_text("StateReason")
+    value = one_of(params, "StateValue", set(AlarmState))
+    if value is None:
+        raise missing("StateValue")
+    reason, data = params.optional_text("StateReason"), params.optional_text("StateReasonData") or ""
     if reason is None:
         raise missing("StateReason")
-    book.move(alarm, AlarmState(value), reason, params.optional_text("StateReasonData") or "", now)
+    if len(reason) > MAX_REASON or len(data) > MAX_REASON_DATA:
+        raise bad_value("The parameter StateReason or StateReasonData is too long.")
+    if data and not _is_json(data):
+        raise ServiceError("InvalidFormat", "StateReasonData is not valid JSON.")
+    book.set_state(alarm, AlarmState(value), reason, data, now)
     return {}
 
 
 def delete_alarms(book: AlarmBook, params: Params, now: float) -> JsonObject:
-    """Delete alarms: all of those named, or none if one does not exist."""
-    del now
-    names = params.texts("AlarmNames")
+    """Delete alarms, of which one may be a composite, and none may be one that a composite alarm rests on.
+
+    If a name is wrong, the others are deleted all the same, as documented.
+    """
+    names = list(dict.fromkeys(_names(params)))
+    present = [name for name in names if name in book.alarms]
+    if sum(isinstance(book.alarms[name], CompositeAlarm) for name in present) > 1:
+        raise bad_request("Only one composite alarm can be deleted in one request.")
+    needed = [name for name in present if book.dependents(name)]
+    if needed:
+        whom = "it" if len(needed) == 1 else "them"
+        raise bad_request(f"Cannot delete {','.join(needed)} as there are composite alarm(s) depending on {whom}.")
+    for name in present:
+        book.delete(name, now)
     for name in names:
-        _existing(book, name)
-    for name in names:
-        book.alarms.pop(name, None)
+        if name not in present:
+            raise _unknown(name)
     return {}
 
 
 def enable_alarm_actions(book: AlarmBook, params: Params, now: float) -> JsonObject:
     """Let changes of state run actions again."""
-    del now
-    return _switch_actions(book, params, enabled=True)
+    return _switch_actions(book, params, now, enabled=True)
 
 
 def disable_alarm_actions(book: AlarmBook, params: Params, now: float) -> JsonObject:
     """Keep changes of state from running actions."""
-    del now
-    return _switch_actions(book, params, enabled=False)
+    return _switch_actions(book, params, now, enabled=False)
 
 
 def list_tags_for_resource(book: AlarmBook, params: Params, now: float) -> JsonObject:
-    """Return the tags that an alarm was made with."""
+    """Return an alarm's tags."""
     del now
-    arn = required_text(params, "ResourceARN", limit=1024)
-    for alarm in book.alarms.values():
-        if alarm.arn == arn:
-            return {"Tags": alarm.request.get("Tags", [])}
-    raise ServiceError("ResourceNotFoundException", "Unknown", status=404)
+    tags = _by_arn(book, params).tags
+    return {"Tags": [{"Key": key, "Value": value} for key, value in tags.items()]}
 
 
-def _switch_actions(book: AlarmBook, params: Params, *, enabled: bool) -> JsonObject:
-    for name in params.texts("AlarmNames"):
-        if name in book.alarms:
-            book.alarms[name].request["ActionsEnabled"] = enabled
+def tag_resource(book: AlarmBook, params: Params, now: float) -> JsonObject:
+    """Add tags to an alarm, or give new values to those that it has."""
+    del now
+    alarm = _by_arn(book, params)
+    if not params.given("Tags"):
+        raise missing("Tags")
+    tags = {**alarm.tags, **parse_tags(params)}
+    check_tag_count(tags)
+    alarm.tags = tags
+    return {}
+
+
+def untag_resource(book: AlarmBook, params: Params, now: float) -> JsonObject:
+    """Take tags from an alarm; one that is not there is no error."""
+    del now
+    alarm = _by_arn(book, params)
+    if not params.given("TagKeys"):
+        raise missing("TagKeys")
+    for key in params.texts("TagKeys"):
+        alarm.tags.pop(key, None)
+    return {}
+
+
+def _names(params: Params) -> list[str]:
+    if not params.given("AlarmNames"):
+        raise missing("AlarmNames")
+    names = params.texts("AlarmNames")
+    if len(names) > _MAX_NAMES:
+        raise bad_value(f"The collection AlarmNames must not have a size greater than {_MAX_NAMES}.")
+    return names
+
+
+def _switch_actions(book: AlarmBook, params: Params, now: float, *, enabled: bool) -> JsonObject:
+    for name in _names(params):
+        alarm = book.alarms.get(name)
+        if alarm is not None:
+            alarm.request = {**alarm.request, "ActionsEnabled": enabled}
+            alarm.configured_at = now
     return {}
 
 
 def _existing(book: AlarmBook, name: str) -> Alarm:
     if name not in book.alarms:
-        raise ServiceError("ResourceNotFound", f"Alarm {name} does not exist", status=404)
+        raise _unknown(name)
     return book.alarms[name]
 
 
-def _all_actions(alarm: Alarm) -> list[str]:
-    names = ("OKActions", "AlarmActions", "InsufficientDataActions")
-    return [arn for name in names for arn in alarm.request.get(name, [])]
+def _unknown(name: str) -> ServiceError:
+    return ServiceError("ResourceNotFound", f"Alarm {name} does not exist", status=404)
 
 
-def _shown(alarm: Alarm) -> JsonObject:
-    definition = alarm.definition
-    shown: JsonObject = {
-        "AlarmName": definition.name,
-        "AlarmArn": alarm.arn,
-        "AlarmConfigurationUpdatedTimestamp": alarm.configured_at,
-        "ActionsEnabled": True,
-        "OKActions": [],
-        "AlarmActions": [],
-        "InsufficientDataActions": [],
-        "Dimensions": [],
-        "StateValue": alarm.state.value,
-        "StateReason": alarm.reason,
-        "StateUpdatedTimestamp": alarm.state_at,
-        "StateTransitionedTimestamp": alarm.state_at,
-        "EvaluationPeriods": definition.evaluation_periods,
-        "DatapointsToAlarm": definition.datapoints_to_alarm,
-        "Threshold": definition.threshold,
-        "ComparisonOperator": definition.comparison,
-        "TreatMissingData": definition.missing.value,
-    }
-    if alarm.reason_data:
-        shown["StateReasonData"] = alarm.reason_data
-    return shown | {name: alarm.request[name] for name in _ECHOED if name in alarm.request}
+def _by_arn(book: AlarmBook, params: Params) -> Alarm:
+    arn = required_text(params, "ResourceARN", limit=1024)
+    alarm = book.alarms.get(book.name(arn))
+    if alarm is None or alarm.arn != arn:
+        raise ServiceError("ResourceNotFoundException", "Unknown", status=404)
+    return alarm
 
 
-def _shown_item(item: HistoryItem, alarm: Alarm) -> JsonObject:
-    return {
-        "AlarmName": alarm.definition.name,
-        "AlarmType": "MetricAlarm",
-        "Timestamp": item.at,
-        "HistoryItemType": item.kind,
-        "HistorySummary": item.summary,
-        "HistoryData": item.data,
-    }
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True

@@ -1,25 +1,41 @@
-"""GetMetricData, GetMetricStatistics and ListMetrics."""
+"""GetMetricData, GetMetricStatistics and ListMetrics.
+
+The time of start is rounded down as documented: to a whole minute, for periods of 5 to 30 s to a multiple of the
+period, for data older than 15 days to 5 minutes; periods are counted from there. The time of end is exclusive.
+"""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from kms_alarms.evaluate import Expression, MetricMathError, MetricStat, Series, Window, parse, resolve
+from kms_alarms.evaluate import Expression, MetricMathError, MetricStat, Series, Window, resolve
 from kms_local.cloudwatch.fields import (
     bad_combination,
+    bad_request,
     bad_value,
     dimension_list,
     dimensions,
     missing,
+    namespace,
+    one_of,
     page,
+    position,
     required_text,
     required_timestamp,
+    token_at,
 )
-from kms_local.cloudwatch.ingest import UNITS
-from kms_local.cloudwatch.statistics import SIMPLE, is_percentile, is_statistic, series_of, statistic
+from kms_local.cloudwatch.queries import (
+    LONGEST_PERIOD,
+    Query,
+    check_period,
+    check_unit,
+    parse_queries,
+    statistics_in,
+)
+from kms_local.cloudwatch.statistics import SIMPLE, is_percentile, statistic, why_not
 from kms_local.cloudwatch.store import MetricKey, MetricStore
 from kms_local.wire.errors import ServiceError
 from kms_local.wire.params import JsonObject, Params
@@ -27,91 +43,63 @@ from kms_local.wire.params import JsonObject, Params
 _MAX_QUERIES = 500
 _MAX_POINTS = 100_800
 _MAX_STATISTICS_POINTS = 1440
+_MAX_STATISTICS, _MAX_PERCENTILES = 5, 10
+_MAX_FILTERS = 10
 _LIST_PAGE = 500
-_ACTIVE_SECONDS = 3 * 3600
-_ID = re.compile(r"[a-z][a-zA-Z0-9_]{0,254}")
-_SHORT_PERIODS = frozenset({1, 5, 10, 20, 30})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Query:
-    """One element of `MetricDataQueries` (GetMetricData) or of `Metrics` (PutMetricAlarm)."""
-
-    name: str
-    asked: MetricStat | Expression
-    period_seconds: int | None  # None: an expression has that of its metrics
-    returned: bool
-    label: str
-
-
-def metric_key(stat: MetricStat) -> MetricKey:
-    """Return the identity of the metric that a query asks for."""
-    return MetricKey(stat.namespace, stat.name, stat.dimensions)
-
-
-def statistics_in(store: MetricStore, stat: MetricStat, looked_at: Window) -> dict[float, float]:
-    """Return one statistic of one metric over a window, by start of period."""
-    buckets = store.merged(
-        metric_key(stat),
-        unit=stat.unit,
-        start=looked_at.start,
-        end=looked_at.end,
-        period_seconds=looked_at.period_seconds,
-    )
-    return series_of(buckets, stat.statistic)
-
-
-def check_period(period: int, name: str = "Period") -> int:
-    """Return a period that metrics can have: 1, 5, 10, 20, 30 or a multiple of 60 seconds."""
-    if period in _SHORT_PERIODS or (period > 0 and period % 60 == 0):
-        return period
-    raise bad_value(f"The parameter {name} must be 1, 5, 10, 20, 30 or a multiple of 60.")
-
-
-def parse_queries(given: list[Params], *, limit: int) -> dict[str, Query]:
-    """Read and check metric data queries, by id, in their order."""
-    if not given or len(given) > limit:
-        raise bad_value(f"1 to {limit} metric data queries are needed.")
-    queries: dict[str, Query] = {}
-    for item in given:
-        query = _query(item)
-        if query.name in queries:
-            raise bad_value(f"The id {query.name} is used twice.")
-        queries[query.name] = query
-    for query in queries.values():
-        if isinstance(query.asked, Expression) and not query.asked.ids <= queries.keys():
-            unknown = ", ".join(sorted(query.asked.ids - queries.keys()))
-            raise bad_value(f"Error in expression '{query.name}': undefined id {unknown}")
-    return queries
+_RECENTLY_SECONDS = 3 * 3600
+_LISTED_SECONDS = 14 * 86_400
+_TOLD_APART = frozenset({"InvalidParameterValue", "InvalidParameterCombination", "MissingParameter"})
+_SCANS = ("TimestampAscending", "TimestampDescending")
+_ZONE = re.compile(r"[+-]\d{4}")
+_MINUTE, _DAY = 60, 86_400
 
 
 def get_metric_data(store: MetricStore, params: Params, now: float) -> JsonObject:
-    """Return the series that were asked for, newest first unless told otherwise."""
-    del now
-    queries = parse_queries(params.objects("MetricDataQueries"), limit=_MAX_QUERIES)
+    """Return the series that were asked for, newest first unless told otherwise, in pages of `MaxDatapoints`.
+
+    A request with an expression among its results is answered in one page, as CloudWatch's is. Whatever is wrong with a
+    request is a ValidationError here, while the older operations tell kinds of mistakes apart.
+    """
+    try:
+        return _metric_data(store, params, now)
+    except ServiceError as error:
+        if error.code in _TOLD_APART:
+            raise bad_request(error.message or "") from error
+        raise
+
+
+def _metric_data(store: MetricStore, params: Params, now: float) -> JsonObject:
+    queries = parse_queries(params.objects("MetricDataQueries"), limit=_MAX_QUERIES, where="MetricDataQueries")
     start, end = _range(params)
-    ascending = params.optional_text("ScanBy") == "TimestampAscending"
-    results = []
-    for query in queries.values():
-        if query.returned:
-            series = _series(store, queries, query, start, end)
-            times = [at for at in sorted(series, reverse=not ascending) if at < end]
-            results.append(_result(query, times, series))
-    return {"MetricDataResults": results, "Messages": []}
+    ascending = one_of(params, "ScanBy", _SCANS) == "TimestampAscending"
+    limit = params.integer("MaxDatapoints", low=1, high=_MAX_POINTS, default=_MAX_POINTS) or _MAX_POINTS
+    _check_label_options(params)
+    first = position(params.optional_text("NextToken"))
+    returned = [query for query in queries.values() if query.returned]
+    found = [_points(_series(store, queries, query, _Range(start, end, now)), end, ascending) for query in returned]
+    if any(isinstance(query.asked, Expression) for query in returned):
+        limit = max(limit, sum(map(len, found)))
+    return _paged(returned, found, first, limit)
 
 
 def get_metric_statistics(store: MetricStore, params: Params, now: float) -> JsonObject:
-    """Return statistics of one metric, by period."""
-    del now
+    """Return statistics of one metric, by period and unit."""
     name = required_text(params, "MetricName")
-    key = MetricKey(required_text(params, "Namespace"), name, dimensions(params))
+    key = MetricKey(namespace(params), name, dimensions(params))
     start, end = _range(params)
-    period = check_period(params.integer("Period", low=1, high=86_400 * 365) or 0)
-    looked_at = _aligned(start, end, period)
-    if len(looked_at.times) > _MAX_STATISTICS_POINTS:
-        raise bad_combination(f"You have requested up to {len(looked_at.times):,} datapoints, which exceeds 1,440.")
+    asked_period = params.integer("Period", low=1, high=LONGEST_PERIOD)
+    if asked_period is None:
+        raise missing("Period")
+    period = check_period(asked_period)
     wanted, percentiles = _asked_statistics(params)
-    asked_unit = params.optional_text("Unit")
+    looked_at = _window(_Range(start, end, now), period)
+    periods = _periods(looked_at)
+    if periods > _MAX_STATISTICS_POINTS:
+        raise bad_combination(
+            f"You have requested up to {periods:,} datapoints, which exceeds the limit of {_MAX_STATISTICS_POINTS:,}. "
+            "You may reduce the datapoints requested by increasing Period, or decreasing the time range."
+        )
+    asked_unit = check_unit(params)
     points = []
     for unit in [asked_unit] if asked_unit else store.units(key):
         buckets = store.merged(key, unit=unit, start=looked_at.start, end=end, period_seconds=period)
@@ -124,79 +112,40 @@ def get_metric_statistics(store: MetricStore, params: Params, now: float) -> Jso
 
 def list_metrics(store: MetricStore, params: Params, now: float) -> JsonObject:
     """List metrics; dimensions are a filter here, nowhere else."""
-    namespace, name = params.optional_text("Namespace"), params.optional_text("MetricName")
-    filters = [(item.text("Name"), item.optional_text("Value")) for item in params.objects("Dimensions")]
-    since = now - _ACTIVE_SECONDS if params.optional_text("RecentlyActive") == "PT3H" else 0.0
+    wanted_namespace, name = params.optional_text("Namespace"), params.optional_text("MetricName")
+    filters = [(required_text(item, "Name"), item.optional_text("Value")) for item in params.objects("Dimensions")]
+    if len(filters) > _MAX_FILTERS:
+        raise bad_value(f"The collection Dimensions must not have a size greater than {_MAX_FILTERS}.")
+    recently = one_of(params, "RecentlyActive", ("PT3H",)) is not None
+    since = now - (_RECENTLY_SECONDS if recently else _LISTED_SECONDS)
     items = [
         {"Namespace": key.namespace, "MetricName": key.name, "Dimensions": dimension_list(key.dimensions)}
         for key in store.metrics(active_since=since)
-        if namespace in {None, key.namespace} and name in {None, key.name} and _passes(key.dimensions, filters)
+        if wanted_namespace in {None, key.namespace} and name in {None, key.name} and _passes(key.dimensions, filters)
     ]
     return page(params, "Metrics", items, size=_LIST_PAGE)
 
 
-def _query(item: Params) -> Query:
-    name = item.optional_text("Id") or ""
-    if not _ID.fullmatch(name):
-        raise bad_value(f"The value {name!r} for parameter Id is invalid: it begins with a lower-case letter.")
-    stat, text = item.object("MetricStat"), item.optional_text("Expression")
-    if (stat is None) == (text is None):
-        raise bad_combination(f"Exactly one of MetricStat and Expression is required for {name}.")
-    returned = not item.given("ReturnData") or item.flag("ReturnData")
-    if stat is not None:
-        asked, period = _metric_stat(stat)
-        label = item.optional_text("Label") or asked.name
-        return Query(name=name, asked=asked, period_seconds=period, returned=returned, label=label)
-    given = item.integer("Period", low=1, high=86_400 * 365)
-    return Query(
-        name=name,
-        asked=_expression(text or "", name),
-        period_seconds=None if given is None else check_period(given),
-        returned=returned,
-        label=item.optional_text("Label") or name,
-    )
+@dataclass(frozen=True, slots=True)
+class _Range:
+    """What a request asks for, and when it asks."""
+
+    start: float
+    end: float
+    now: float
 
 
-def _metric_stat(given: Params) -> tuple[MetricStat, int]:
-    metric = given.object("Metric")
-    if metric is None:
-        raise missing("MetricStat.Metric")
-    name = given.optional_text("Stat") or ""
-    if not is_statistic(name):
-        raise bad_value(f"The value {name!r} for parameter MetricStat.Stat is not supported.")
-    unit = given.optional_text("Unit")
-    if unit is not None and unit not in UNITS:
-        raise bad_value(f"The value {unit} for parameter MetricStat.Unit is invalid.")
-    stat = MetricStat(
-        namespace=required_text(metric, "Namespace"),
-        name=required_text(metric, "MetricName"),
-        dimensions=dimensions(metric),
-        statistic=name,
-        unit=unit,
-    )
-    return stat, check_period(given.integer("Period", low=1, high=86_400 * 365) or 0, "MetricStat.Period")
-
-
-def _expression(text: str, name: str) -> Expression:
-    try:
-        return parse(text)
-    except MetricMathError as e:
-        raise bad_value(f"Error in expression '{name}': {e}") from e
-
-
-def _series(
-    store: MetricStore, queries: Mapping[str, Query], query: Query, start: float, end: float
-) -> dict[float, float]:
-    needed = {name: queries[name] for name in _needed(queries, query.name, frozenset())}
+def _series(store: MetricStore, queries: Mapping[str, Query], query: Query, asked: _Range) -> dict[float, float]:
+    needed = {name: queries[name] for name in _needed(queries, query.name)}
     periods = {one.period_seconds for one in needed.values() if isinstance(one.asked, MetricStat)}
     if len(periods) > 1:
         raise bad_combination(f"The metrics of expression '{query.name}' must have one period.")
     period = next(iter(periods), None) or query.period_seconds
     if period is None:
         raise missing("Period")
-    looked_at = _aligned(start, end, period)
-    if len(looked_at.times) > _MAX_POINTS:
-        raise bad_combination(f"The requested range has more than {_MAX_POINTS} periods.")
+    looked_at = _window(asked, period)
+    if _periods(looked_at) > _MAX_POINTS:
+        raise bad_request(f"The requested range has more than {_MAX_POINTS} periods.")
     statistics: dict[str, Series] = {
         name: statistics_in(store, one.asked, looked_at)
         for name, one in needed.items()
@@ -205,55 +154,100 @@ def _series(
     try:
         return resolve({name: one.asked for name, one in needed.items()}, statistics, looked_at, query.name)
     except MetricMathError as e:
-        raise ServiceError("ValidationError", f"Error in expression '{query.name}': {e}") from e
+        raise bad_request(f"Error in expression '{query.name}': {e}") from e
 
 
-def _needed(queries: Mapping[str, Query], name: str, seen: frozenset[str]) -> list[str]:
-    """Return the ids that a query rests on, itself included; METRICS() rests on every metric."""
-    if name in seen:
-        return []
-    asked = queries[name].asked
-    if isinstance(asked, MetricStat):
-        return [name]
-    ids = set(asked.ids)
-    if "METRICS" in asked.text:
-        ids |= {other for other, query in queries.items() if isinstance(query.asked, MetricStat)}
-    found = [needed for other in sorted(ids) for needed in _needed(queries, other, seen | {name})]
-    return list(dict.fromkeys([*found, name]))
+def _needed(queries: Mapping[str, Query], name: str) -> list[str]:
+    """Return the ids that a query rests on, itself included, in their order; METRICS() rests on every metric."""
+    needed, waiting = {name}, [name]
+    while waiting:
+        asked = queries[waiting.pop()].asked
+        if isinstance(asked, Expression):
+            ids = set(asked.ids)
+            if "METRICS" in asked.text:
+                ids |= {other for other, query in queries.items() if isinstance(query.asked, MetricStat)}
+            waiting += ids - needed
+            needed |= ids
+    return [other for other in queries if other in needed]
 
 
-def _result(query: Query, times: list[float], series: Mapping[float, float]) -> JsonObject:
+def _points(series: Mapping[float, float], end: float, ascending: bool) -> list[tuple[float, float]]:  # noqa: FBT001  private
+    return [(at, series[at]) for at in sorted(series, reverse=not ascending) if at < end]
+
+
+def _paged(
+    returned: Sequence[Query], found: Sequence[Sequence[tuple[float, float]]], first: int, limit: int
+) -> JsonObject:
+    """Return the points from number `first` on, `limit` of them, all series counted through one after the other."""
+    results, passed, last = [], 0, first + limit
+    for query, points in zip(returned, found, strict=True):
+        shown = points[max(0, first - passed) : max(0, last - passed)]
+        passed += len(points)
+        results.append(_result(query, shown, complete=passed <= last))
+    answer: JsonObject = {"MetricDataResults": results, "Messages": []}
+    if passed > last:
+        answer["NextToken"] = token_at(last)
+    return answer
+
+
+def _result(query: Query, points: Sequence[tuple[float, float]], *, complete: bool) -> JsonObject:
     return {
         "Id": query.name,
-        "Label": query.label,
-        "Timestamps": times,
-        "Values": [series[at] for at in times],
-        "StatusCode": "Complete",
+        "Label": query.label,  # `${...}` in a label is shown as it was given
+        "Timestamps": [at for at, _ in points],
+        "Values": [value for _, value in points],
+        "StatusCode": "Complete" if complete else "PartialData",
     }
+
+
+def _check_label_options(params: Params) -> None:
+    options = params.object("LabelOptions")
+    zone = options.optional_text("Timezone") if options is not None else None
+    if zone is not None and not _ZONE.fullmatch(zone):
+        raise bad_value(f"The value {zone} for parameter LabelOptions.Timezone is invalid: +0130 would be one.")
 
 
 def _range(params: Params) -> tuple[float, float]:
     start, end = required_timestamp(params, "StartTime"), required_timestamp(params, "EndTime")
-    if start >= end:
+    if start == end:
+        raise bad_value("The parameter StartTime must not equal parameter EndTime.")
+    if start > end:
         raise bad_value("The parameter StartTime must be less than the parameter EndTime.")
     return start, end
 
 
-def _aligned(start: float, end: float, period: int) -> Window:
-    first = math.floor(start / period) * period
-    return Window(start=first, end=math.ceil(end / period) * period, period_seconds=period)
+def _window(asked: _Range, period: int) -> Window:
+    """Return the periods that a request asks for: the start rounded, the last period perhaps not over."""
+    age = asked.now - asked.start
+    grain = min(_MINUTE, period)
+    if period >= _MINUTE and age >= 15 * _DAY:
+        grain = 5 * _MINUTE if age < 63 * _DAY else 60 * _MINUTE
+    start = math.floor(asked.start / grain) * grain
+    return Window(start=start, end=start + math.ceil((asked.end - start) / period) * period, period_seconds=period)
+
+
+def _periods(looked_at: Window) -> int:
+    return round((looked_at.end - looked_at.start) / looked_at.period_seconds)
 
 
 def _asked_statistics(params: Params) -> tuple[list[str], list[str]]:
     wanted, percentiles = params.texts("Statistics"), params.texts("ExtendedStatistics")
     if not wanted and not percentiles:
-        raise missing("Statistics")
+        raise bad_combination("Must specify either Statistics or ExtendedStatistics")
+    if wanted and percentiles:
+        raise bad_combination("Must specify either Statistics or ExtendedStatistics, not both")
+    for name, given, limit in (
+        ("Statistics", wanted, _MAX_STATISTICS),
+        ("ExtendedStatistics", percentiles, _MAX_PERCENTILES),
+    ):
+        if len(given) > limit:
+            raise bad_value(f"The collection {name} must not have a size greater than {limit}.")
     for name in wanted:
         if name not in SIMPLE:
             raise bad_value(f"The value {name} for parameter Statistics is invalid.")
     for name in percentiles:
         if not is_percentile(name):
-            raise bad_value(f"The value {name} for parameter ExtendedStatistics is not supported.")
+            raise bad_value(why_not(name, "ExtendedStatistics"))
     return wanted, percentiles
 
 

@@ -1,4 +1,9 @@
-"""Statistics of a bucket: Sum, Average, Minimum, Maximum, SampleCount and percentiles."""
+"""Statistics of a bucket: Sum, Average, Minimum, Maximum, SampleCount and percentiles.
+
+A percentile is the smallest value that at least that share of the samples do not exceed. As in CloudWatch there is none
+where statistic sets have hidden the values, or where a value is negative. Trimmed statistics (tm99, IQM, PR and the
+like) are not computed here: they are refused by name.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +19,9 @@ SIMPLE: dict[str, Callable[[Bucket], float]] = {
     "Minimum": lambda bucket: bucket.low,
     "Maximum": lambda bucket: bucket.high,
 }
-_PERCENTILE = re.compile(r"p(\d{1,2}(?:\.\d{1,10})?|100)")
+_PERCENTILE = re.compile(r"p(\d{1,2}(?:\.\d{1,10})?|100(?:\.0{1,10})?)")
+_TRIMMED = re.compile(r"(?:tm|tc|ts|wm)\d{1,2}(?:\.\d{1,10})?|IQM|(?:PR|TM|TC|TS|WM)\([^()]*\)")
+_ROUNDING = 1e-9  # of the number of samples: shares and counts are floats
 
 
 def is_percentile(name: str) -> bool:
@@ -27,6 +34,13 @@ def is_statistic(name: str) -> bool:
     return name in SIMPLE or is_percentile(name)
 
 
+def why_not(name: str, parameter: str) -> str:
+    """Say why `name` is refused as the statistic of `parameter`: CloudWatch alone has it, or nobody."""
+    if _TRIMMED.fullmatch(name):
+        return f"The value {name} for parameter {parameter} is a statistic that this server does not compute."
+    return f"The value {name} for parameter {parameter} is not supported."
+
+
 def statistic(bucket: Bucket, name: str) -> float | None:
     """Return one statistic, or None where there is none: no samples, or a percentile of unknown or negative values."""
     if not bucket.count:
@@ -35,7 +49,8 @@ def statistic(bucket: Bucket, name: str) -> float | None:
         return SIMPLE[name](bucket)
     if bucket.values is None or bucket.low < 0:
         return None
-    return _percentile(bucket.values, float(name.removeprefix("p")) / 100)
+    value = _percentile(bucket.values, float(name.removeprefix("p")) / 100)
+    return min(max(value, bucket.low), bucket.high)  # rounded values may lie outside
 
 
 def series_of(buckets: Mapping[float, Bucket], name: str) -> dict[float, float]:
@@ -45,8 +60,8 @@ def series_of(buckets: Mapping[float, Bucket], name: str) -> dict[float, float]:
 
 
 def _percentile(values: Mapping[float, float], share: float) -> float:
-    """Return the smallest value that at least `share` of the samples do not exceed."""
-    wanted, passed = share * sum(values.values()), 0.0
+    samples, passed = sum(values.values()), 0.0
+    wanted = (share - _ROUNDING) * samples
     ordered = sorted(values)
     for value in ordered:
         passed += values[value]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
@@ -59,21 +59,36 @@ def _status(url: str) -> Mapping[str, Any]:
         connection.close()
 
 
-def _states(status: Mapping[str, Any]) -> dict[tuple[str, str], str]:
-    return {(canary["region"], canary["key"]): canary["state"] for canary in status.get("canaries", [])}
+def _round_trips(status: Mapping[str, Any]) -> dict[tuple[str, str], str]:
+    looks = (canary for canary in status.get("canaries", []) if canary["canary"] == "round_trip")
+    return {(canary["region"], canary["key"]): canary["state"] for canary in looks}
 
 
-def _table(status: Mapping[str, Any]) -> Table:
-    states = _states(status)
+def _by_kind(status: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """Return by kind how many are up, and how many there are."""
+    counts: dict[str, tuple[int, int]] = {}
+    for canary in status.get("canaries", []):
+        up, of = counts.get(canary["canary"], (0, 0))
+        counts[canary["canary"]] = (up + (canary["state"] == "up"), of + 1)
+    return counts
+
+
+def _table(status: Mapping[str, Any]) -> Group:
+    """Return the round trips as a matrix, and the other kinds as a count each."""
+    states = _round_trips(status)
     keys = list(dict.fromkeys(key for _, key in states))
     table = Table(box=None, padding=(0, 2), header_style="dim")
     for heading in ("region", *keys):
         table.add_column(heading)
     for region in dict.fromkeys(region for region, _ in states):
         table.add_row(region, *(_CELLS.get(states.get((region, key), ""), _NOT_YET) for key in keys))
-    return table
+    others = Table(box=None, padding=(0, 2), show_header=False)
+    for kind, (up, of) in _by_kind(status).items():
+        if kind != "round_trip":
+            others.add_row(kind.replace("_", " "), f"[{'green' if up == of else 'dim'}]{up} of {of} OK[/]")
+    return Group(table, "", others)
 
 
 def _line(status: Mapping[str, Any]) -> str:
-    states = _states(status)
-    return f"  {sum(state == 'up' for state in states.values())} of {len(states)} canaries OK"
+    counts = _by_kind(status).values()
+    return f"  {sum(up for up, _ in counts)} of {sum(of for _, of in counts)} canaries OK"

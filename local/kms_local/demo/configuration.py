@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 PURPOSES = ("general", "pii", "payment")
-PRIMARY_REGION = "us-east-1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +44,11 @@ class DemoFolder:
         """The daemon's and the drills' state."""
         return self.path / "state"
 
+    @property
+    def alarms(self) -> Path:
+        """Where the rendered alarms are, for the canary that compares them."""
+        return self.path / "alarms"
+
     def log(self, name: str) -> Path:
         """Return where the process `name` writes what it says."""
         return self.path / f"{name}.log"
@@ -69,28 +73,48 @@ def credentials(endpoints: dict[str, Any]) -> dict[str, str]:
 
 
 def configuration(endpoints: dict[str, Any], folder: DemoFolder) -> str:
-    """Return a `watchdog.toml` for the local AWS: fast canaries, CloudWatch at 10 s, any free port for HTTP."""
+    """Return the demo's `watchdog.toml`: everything in its own folder, any free port for HTTP."""
+    return local_configuration(endpoints, state=str(folder.state), alarms=str(folder.alarms), listen="127.0.0.1:0")
+
+
+def local_configuration(endpoints: dict[str, Any], *, state: str, alarms: str, listen: str) -> str:
+    """Return a `watchdog.toml` for the local AWS: fast canaries, CloudWatch at 10 s.
+
+    Args:
+        endpoints: of the local AWS.
+        state: the folder of daemon and drills.
+        alarms: the folder with the rendered alarms.
+        listen: where the status page is.
+    """
+    regions = list(endpoints["regions"])
     lines = [
-        "# Written by kms-local demo; an ordinary configuration, pointed at the local AWS.",
+        "# Written by kms-local; an ordinary configuration, pointed at the local AWS.",
         "[estate]",
         'name = "local"',
         f'account_id = "{endpoints["account_id"]}"',
-        f'primary_region = "{PRIMARY_REGION}"',
-        f"regions = {json.dumps(list(endpoints['regions']))}",
+        f"primary_region = {json.dumps(regions[0])}",
+        f"regions = {json.dumps(regions)}",
         f"ca_bundle = {json.dumps(endpoints['ca_bundle'])}",
-        "[canaries]\ninterval_seconds = 5.0\ndeadline_seconds = 4.0",
-        f"[state]\ndir = {json.dumps(str(folder.state))}",
-        '[http]\nlisten = "127.0.0.1:0"',
-        "[cloudwatch]\nperiod_seconds = 10",
-        f"[drills]\ntoxiproxy_url = {json.dumps(endpoints['toxiproxy']['url'])}",
     ]
     for purpose in PURPOSES:
         lines += [
-            f"[keys.{purpose}]",
+            f"\n[keys.{purpose}]",
             f'alias = "alias/parker-flight-{purpose}-production"',
             f'description = "{purpose} encryption for Parker Flight services"',
             f"strict_key_state = {str(purpose == 'payment').lower()}",
+            f'used_by = ["{"ParkerFlightPaymentRole" if purpose == "payment" else "ParkerFlightServiceRole"}"]',
         ]
     for region, services in endpoints["regions"].items():
-        lines += [f"[endpoints.{region}]", *(f"{name} = {json.dumps(url)}" for name, url in services.items())]
+        lines += [f"\n[endpoints.{region}]", *(f"{name} = {json.dumps(url)}" for name, url in services.items())]
+    lines += [
+        "\n[canaries]\ninterval_seconds = 5.0\ndeadline_seconds = 4.0",
+        f"\n[canaries.alarm_path]\ndefinitions = {json.dumps(alarms)}",
+        # the local authority is made for 30 days, and renewed only when the last one begins
+        "\n[canaries.cold_connection]\ncertificate_days = 1",
+        f"\n[state]\ndir = {json.dumps(state)}",
+        f"\n[http]\nlisten = {json.dumps(listen)}",
+        "\n[cloudwatch]\nperiod_seconds = 10",
+    ]
+    if "toxiproxy" in endpoints:
+        lines.append(f"\n[drills]\ntoxiproxy_url = {json.dumps(endpoints['toxiproxy']['url'])}")
     return "\n".join(lines) + "\n"

@@ -12,7 +12,9 @@ from typing import IO, Self
 
 from kms_core.clock import Clock
 from kms_local import leash
+from kms_local.admin_client import AdminError
 from kms_local.demo.configuration import DemoFolder, configuration, credentials, read_endpoints
+from kms_local.demo.roles import hand_over_roles
 
 READY_SECONDS = 30.0
 COMMAND_SECONDS = 60.0
@@ -58,6 +60,24 @@ class Stage:
         code = self._start(name, module, *arguments, *self._config()).wait(COMMAND_SECONDS)
         if code != 0:
             raise self._failed(name, f"ended with exit code {code}")
+
+    def hand_over_roles(self) -> None:
+        """Give the local AWS the roles of the configuration; the keys must exist.
+
+        Raises:
+            StageError: it does not take them.
+        """
+        try:
+            hand_over_roles(self._folder)
+        except AdminError as e:
+            raise self._failed("aws", f"does not take the roles: {e}") from e
+
+    def start_pager(self) -> str:
+        """Start who is told by the alarms; return the address to subscribe."""
+        url_file = self._folder.path / "pager.url"
+        pager = self._start("pager", "kms_local", "pager", "--url-file", str(url_file))
+        self._wait_for(url_file, pager, "pager")
+        return url_file.read_text(encoding="utf-8")
 
     def start_daemon(self) -> str:
         """Start the watchdog; return the address of its status page."""

@@ -7,11 +7,10 @@ import re
 from kms_local.kms.call import Call, Operation, refuse_pending_deletion
 from kms_local.kms.keys import Alias, RegionalKey
 from kms_local.kms.paging import page
-from kms_local.wire.errors import ServiceError, invalid
+from kms_local.wire.errors import ServiceError
 from kms_local.wire.params import JsonObject
 
 _NAME = re.compile(r"alias/[a-zA-Z0-9/_-]+")
-_MAX_NAME_LENGTH = 256
 _MAX_ALIASES_A_KEY = 50
 
 
@@ -21,8 +20,7 @@ def create_alias(call: Call) -> JsonObject:
     if name in call.region.aliases:
         raise ServiceError("AlreadyExistsException", f"An alias with the name {call.arn(name)} already exists")
     key = _target(call)
-    if sum(alias.key_id == key.family.key_id for alias in call.region.aliases.values()) >= _MAX_ALIASES_A_KEY:
-        raise ServiceError("LimitExceededException", f"The key {key.arn} has too many aliases.")
+    _refuse_too_many(call, key)
     call.region.aliases[name] = Alias(name, key.family.key_id, call.now, call.now)
     return {}
 
@@ -31,6 +29,8 @@ def update_alias(call: Call) -> JsonObject:
     """Point an existing alias at another key."""
     alias = _existing(call)
     key = _target(call)
+    if alias.key_id != key.family.key_id:
+        _refuse_too_many(call, key)
     alias.key_id, alias.updated_at = key.family.key_id, call.now
     return {}
 
@@ -66,14 +66,18 @@ def _name(call: Call) -> str:
             'Alias must start with the prefix "alias/". Please see '
             "https://docs.aws.amazon.com/kms/latest/developerguide/kms-alias.html",
         )
-    if len(name) > _MAX_NAME_LENGTH:
-        raise invalid(name, "AliasName", f"Member must have length less than or equal to {_MAX_NAME_LENGTH}")
     if not _NAME.fullmatch(name):
-        pattern = "Member must satisfy regular expression pattern: ^[a-zA-Z0-9:/_-]+$"
-        raise invalid(name, "AliasName", pattern)
+        raise ServiceError("ValidationException", f"{name} contains invalid characters for an alias")
     if name.startswith("alias/aws/"):
         raise ServiceError("NotAuthorizedException", "")
     return name
+
+
+def _refuse_too_many(call: Call, key: RegionalKey) -> None:
+    usage = sum(alias.key_id == key.family.key_id for alias in call.region.aliases.values())
+    if usage >= _MAX_ALIASES_A_KEY:
+        quota = f"is {_MAX_ALIASES_A_KEY}, current usage is {usage}."
+        raise ServiceError("LimitExceededException", f"Aliases per key quota for this account in this region {quota}")
 
 
 def _target(call: Call) -> RegionalKey:
@@ -85,7 +89,7 @@ def _target(call: Call) -> RegionalKey:
 
 
 def _existing(call: Call) -> Alias:
-    name = call.params.text("AliasName")
+    name = _name(call)
     if name not in call.region.aliases:
         raise ServiceError("NotFoundException", f"Alias {call.arn(name)} is not found.")
     return call.region.aliases[name]

@@ -55,7 +55,7 @@ class Call:
     def _resolve(self, resource: str, *, aliases: bool) -> RegionalKey:
         if resource.startswith("alias/"):
             if not aliases:
-                _invalid_key_id(resource)
+                raise ServiceError("InvalidArnException", "Key Aliases are not supported for this operation.")
             return self.region.keys[self._alias_target(resource)]
         key_id = resource.removeprefix("key/")
         if not (_UUID.fullmatch(key_id) or _MULTI_REGION_ID.fullmatch(key_id)):
@@ -82,28 +82,48 @@ def _invalid_key_id(given: str) -> NoReturn:
     raise ServiceError("NotFoundException", f"Invalid keyId '{given}'")
 
 
+_IN_TRANSIT = {
+    KeyState.CREATING: "creating",
+    KeyState.PENDING_DELETION: "pending deletion",
+    KeyState.PENDING_REPLICA_DELETION: "pending replica deletion",
+    KeyState.UNAVAILABLE: "unavailable",
+}
+
+
 def refuse_unusable(key: RegionalKey, now: float) -> None:
-    """Refuse a key that is not Enabled, in AWS's words for its state."""
-    state = key.state(now)
-    if state is KeyState.DISABLED:
-        raise ServiceError("DisabledException", f"{key.arn} is disabled.")
+    """Refuse a key that cannot be used, in AWS's words for its state; Updating is no hindrance."""
+    refuse_disabled(key, now)
     refuse_in_transit(key, now)
+
+
+def refuse_disabled(key: RegionalKey, now: float) -> None:
+    """Refuse a disabled key, and no other."""
+    if key.state(now) is KeyState.DISABLED:
+        raise ServiceError("DisabledException", f"{key.arn} is disabled.")
 
 
 def refuse_in_transit(key: RegionalKey, now: float) -> None:
     """Refuse a key that is being made or is pending deletion; a disabled one passes."""
-    match key.state(now):
-        case KeyState.CREATING:
-            raise ServiceError("KMSInvalidStateException", f"{key.arn} is creating.")
-        case KeyState.PENDING_DELETION:
-            raise ServiceError("KMSInvalidStateException", f"{key.arn} is pending deletion.")
-        case KeyState.PENDING_REPLICA_DELETION:
-            raise ServiceError("KMSInvalidStateException", f"{key.arn} is pending replica deletion.")
-        case _:
-            return
+    state = key.state(now)
+    if state in _IN_TRANSIT:
+        raise ServiceError("KMSInvalidStateException", f"{key.arn} is {_IN_TRANSIT[state]}.")
+
+
+def refuse_updating(key: RegionalKey, now: float) -> None:
+    """Refuse a key whose family's primary is being moved."""
+    if key.state(now) is KeyState.UPDATING:
+        raise ServiceError("KMSInvalidStateException", f"{key.arn} is updating.")
 
 
 def refuse_pending_deletion(key: RegionalKey, now: float) -> None:
     """Refuse a key that is pending deletion; one that is still being made passes."""
     if key.state(now).pending_deletion:
         refuse_in_transit(key, now)
+
+
+def end_dry_run(call: Call) -> None:
+    """End a dry run: every check is behind it, and nothing was used or changed."""
+    if call.params.flag("DryRun"):
+        raise ServiceError(
+            "DryRunOperationException", "The request would have succeeded, but the DryRun option is set."
+        )

@@ -100,6 +100,11 @@ def open_sealed(family: Family, sealed: Sealed, context: Mapping[str, str]) -> t
     raise invalid_ciphertext()
 
 
+def material_name(material: Material) -> str:
+    """Return a material's id in AWS's form, 64 hexadecimal digits."""
+    return hashlib.sha256(material.material_id).hexdigest()
+
+
 def invalid_ciphertext() -> ServiceError:
     """Refuse a ciphertext as AWS does: without a message."""
     return ServiceError("InvalidCiphertextException", None)

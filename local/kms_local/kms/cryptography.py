@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 
-from kms_local.kms.call import Call, Operation, refuse_unusable
-from kms_local.kms.ciphertext import MAX_BLOB_BYTES, Sealed, invalid_ciphertext, open_sealed, parse, seal
-from kms_local.kms.keys import Material, RegionalKey
+from kms_local.kms.call import Call, Operation, end_dry_run, refuse_unusable
+from kms_local.kms.ciphertext import (
+    MAX_BLOB_BYTES,
+    Sealed,
+    invalid_ciphertext,
+    material_name,
+    open_sealed,
+    parse,
+    seal,
+)
+from kms_local.kms.keys import RegionalKey
 from kms_local.wire.errors import ServiceError, invalid
 from kms_local.wire.params import JsonObject
 
@@ -26,17 +33,18 @@ def encrypt(call: Call) -> JsonObject:
     plaintext = call.params.blob("Plaintext", max_bytes=_MAX_PLAINTEXT_BYTES)
     key = call.usable_key(aliases=True)
     _check_algorithm(call, "EncryptionAlgorithm")
-    _end_dry_run(call)
+    end_dry_run(call)
     blob = seal(key.family, plaintext, call.params.string_map("EncryptionContext"), call.entropy)
     return {"CiphertextBlob": _text(blob), "KeyId": key.arn, "EncryptionAlgorithm": _ALGORITHM}
 
 
 def decrypt(call: Call) -> JsonObject:
     """Decrypt what any key related to one of this region has encrypted."""
-    _check_algorithm(call, "EncryptionAlgorithm")
+    _refuse_recipient(call)
     key, sealed = _source(call, "KeyId")
+    _check_algorithm(call, "EncryptionAlgorithm")
     plaintext, material = open_sealed(key.family, sealed, call.params.string_map("EncryptionContext"))
-    _end_dry_run(call)
+    end_dry_run(call)
     return {
         "KeyId": key.arn,
         "Plaintext": _text(plaintext),
@@ -48,9 +56,11 @@ def decrypt(call: Call) -> JsonObject:
 def re_encrypt(call: Call) -> JsonObject:
     """Decrypt under one key and encrypt under another, the plaintext never leaving."""
     source, sealed = _source(call, "SourceKeyId")
-    plaintext, material = open_sealed(source.family, sealed, call.params.string_map("SourceEncryptionContext"))
     target = call.usable_key("DestinationKeyId", aliases=True)
-    _end_dry_run(call)
+    _check_algorithm(call, "SourceEncryptionAlgorithm")
+    _check_algorithm(call, "DestinationEncryptionAlgorithm")
+    plaintext, material = open_sealed(source.family, sealed, call.params.string_map("SourceEncryptionContext"))
+    end_dry_run(call)
     blob = seal(target.family, plaintext, call.params.string_map("DestinationEncryptionContext"), call.entropy)
     return {
         "CiphertextBlob": _text(blob),
@@ -65,6 +75,7 @@ def re_encrypt(call: Call) -> JsonObject:
 
 def generate_data_key(call: Call) -> JsonObject:
     """Make a data key and return it in the clear and sealed."""
+    _refuse_recipient(call)
     plaintext, answer = _data_key(call)
     return {"Plaintext": _text(plaintext), **answer}
 
@@ -77,21 +88,19 @@ def generate_data_key_without_plaintext(call: Call) -> JsonObject:
 
 def generate_random(call: Call) -> JsonObject:
     """Return 1 to 1024 random bytes."""
+    _refuse_recipient(call)
     count = call.params.integer("NumberOfBytes", low=1, high=_MAX_RANDOM_BYTES)
     if count is None:
-        raise invalid(None, "NumberOfBytes", "Member must not be null")
+        raise ServiceError("ValidationException", "NumberOfBytes is required.")
+    if call.params.given("CustomKeyStoreId"):
+        raise ServiceError("CustomKeyStoreNotFoundException", None)
     return {"Plaintext": _text(call.entropy(count))}
-
-
-def material_name(material: Material) -> str:
-    """Return a material's id in AWS's form, 64 hexadecimal digits."""
-    return hashlib.sha256(material.material_id).hexdigest()
 
 
 def _data_key(call: Call) -> tuple[bytes, JsonObject]:
     size = _data_key_bytes(call)
     key = call.usable_key(aliases=True)
-    _end_dry_run(call)
+    end_dry_run(call)
     plaintext = call.entropy(size)
     blob = seal(key.family, plaintext, call.params.string_map("EncryptionContext"), call.entropy)
     material = material_name(key.family.materials[-1])
@@ -137,16 +146,16 @@ def _incorrect_key() -> ServiceError:
 
 
 def _check_algorithm(call: Call, name: str) -> None:
-    if (call.params.optional_text(name) or _ALGORITHM) != _ALGORITHM:
-        raise ServiceError("InvalidKeyUsageException", "The algorithm is not compatible with the key's spec.")
+    algorithm = call.params.optional_text(name) or _ALGORITHM
+    if algorithm != _ALGORITHM:
+        message = f"Algorithm {algorithm} is incompatible with key spec SYMMETRIC_DEFAULT."
+        raise ServiceError("InvalidKeyUsageException", message)
 
 
-def _end_dry_run(call: Call) -> None:
-    """End a dry run: every check is behind it, and nothing was used."""
-    if call.params.flag("DryRun"):
-        raise ServiceError(
-            "DryRunOperationException", "The request would have succeeded, but the DryRun option is set."
-        )
+def _refuse_recipient(call: Call) -> None:
+    """Refuse an answer for a Nitro enclave: the plaintext would have to be sealed for it, and never is here."""
+    if call.params.given("Recipient"):
+        raise ServiceError("UnsupportedOperationException", "Recipient is not supported here")
 
 
 def _text(value: bytes) -> str:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Sequence
 
 from kms_local.wire.errors import ServiceError
 from kms_local.wire.params import JsonObject, Params
+
+_POSITION = re.compile(rb"at:(\d{1,9})")
 
 
 def page(params: Params, name: str, items: Sequence[JsonObject], *, default: int, high: int) -> JsonObject:
@@ -25,6 +28,9 @@ def _position(marker: str | None) -> int:
     if marker is None:
         return 0
     try:
-        return int(base64.b64decode(marker, validate=True).removeprefix(b"at:"))
-    except (binascii.Error, ValueError) as e:
-        raise ServiceError("InvalidMarkerException", "Could not deserialize marker") from e
+        found = _POSITION.fullmatch(base64.b64decode(marker, validate=True))
+    except (binascii.Error, ValueError):
+        found = None
+    if found is None:
+        raise ServiceError("InvalidMarkerException", "Could not deserialize marker")
+    return int(found[1])

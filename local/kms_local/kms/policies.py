@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Any
 
-from kms_local.kms.call import Call, Operation, refuse_pending_deletion
+from kms_local.kms.call import Call, Operation
 from kms_local.kms.keys import RegionalKey
+from kms_local.kms.paging import page
 from kms_local.wire.errors import ServiceError, invalid
 from kms_local.wire.params import JsonObject
 
@@ -21,9 +25,8 @@ def get_key_policy(call: Call) -> JsonObject:
 
 def put_key_policy(call: Call) -> JsonObject:
     """Replace a key's policy in this region."""
-    key: RegionalKey = call.key()
+    key: RegionalKey = call.key()  # in whatever state: a policy can always be changed
     _check_name(call)
-    refuse_pending_deletion(key, call.now)
     policy = given_policy(call)
     if policy is None:
         raise invalid(None, "Policy", "Member must not be null")
@@ -34,7 +37,8 @@ def put_key_policy(call: Call) -> JsonObject:
 def list_key_policies(call: Call) -> JsonObject:
     """List the names of a key's policies: always the one."""
     call.key()
-    return {"PolicyNames": ["default"], "Truncated": False}
+    names = page(call.params, "PolicyNames", [{"name": "default"}], default=100, high=1000)
+    return {**names, "PolicyNames": [one["name"] for one in names["PolicyNames"]]}
 
 
 def given_policy(call: Call) -> str | None:
@@ -44,8 +48,14 @@ def given_policy(call: Call) -> str | None:
         return None
     if len(text.encode()) > _MAX_POLICY_BYTES:
         raise ServiceError("LimitExceededException", "The policy document is too large.")
-    if not _is_policy(text):
+    statements = _statements(text)
+    if statements is None:
         raise ServiceError("MalformedPolicyDocumentException", "This policy contains invalid Json")
+    if not call.params.flag("BypassPolicyLockoutSafetyCheck") and not any(map(_may_keep_a_door_open, statements)):
+        raise ServiceError(
+            "MalformedPolicyDocumentException",
+            "The new key policy will not allow you to update the key policy in the future.",
+        )
     return text
 
 
@@ -62,12 +72,36 @@ def default_policy(account_id: str) -> str:
     return json.dumps(document, indent=2, separators=(",", " : "))
 
 
-def _is_policy(text: str) -> bool:
+def _statements(text: str) -> list[Mapping[str, Any]] | None:
+    """Return a policy's statements, None if the text is no policy."""
     try:
         document = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):  # nested too deeply is no policy either
+        return None
+    given = document.get("Statement") if isinstance(document, dict) else None
+    statements = [given] if isinstance(given, dict) else given
+    if not isinstance(statements, list) or not all(_is_statement(one) for one in statements):
+        return None
+    return statements
+
+
+def _is_statement(given: object) -> bool:
+    return (
+        isinstance(given, dict)
+        and given.get("Effect") in ("Allow", "Deny")  # no set: it may be a list
+        and ("Principal" in given or "NotPrincipal" in given)
+        and isinstance(given.get("Action", given.get("NotAction")), str | list)
+    )
+
+
+def _may_keep_a_door_open(statement: Mapping[str, Any]) -> bool:
+    """Say whether a statement allows somebody to change the policy; whether it is the caller, its reader decides."""
+    if statement["Effect"] != "Allow":
         return False
-    return isinstance(document, dict) and isinstance(document.get("Statement"), list | dict)
+    actions = statement.get("Action", "*")  # NotAction: it depends on what is taken out
+    patterns = [actions] if isinstance(actions, str) else actions
+    # a policy knows * and ? alone, and not the character sets of file names
+    return any(fnmatchcase("kms:putkeypolicy", str(pattern).lower().replace("[", "[[]")) for pattern in patterns)
 
 
 def _check_name(call: Call) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from kms_local.gate import Gate
-from kms_local.kms import aliases, cryptography, lifecycle, policies, rotation, tags
-from kms_local.kms.call import Call, Operation
+from kms_local.kms.appearance import key_names, seen_through
+from kms_local.kms.authorization import Authorizer
+from kms_local.kms.call import Call
 from kms_local.kms.keys import Estate
+from kms_local.kms.operations import OPERATIONS, validate
 from kms_local.request_log import Entry, RequestLog
 from kms_local.wire.errors import ServiceError
 from kms_local.wire.exchange import Request, Response
@@ -15,15 +18,7 @@ from kms_local.wire.json_front import JsonProtocol, unknown_operation
 from kms_local.wire.params import JsonObject, Params
 
 PROTOCOL = JsonProtocol(target_prefix="TrentService.", content_type="application/x-amz-json-1.1")
-
-OPERATIONS: dict[str, Operation] = {
-    **lifecycle.OPERATIONS,
-    **cryptography.OPERATIONS,
-    **aliases.OPERATIONS,
-    **policies.OPERATIONS,
-    **rotation.OPERATIONS,
-    **tags.OPERATIONS,
-}
+_READING = ("Decrypt", "Describe", "Encrypt", "Generate", "Get", "List", "ReEncrypt")  # how such operations begin
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +26,7 @@ class KmsService:
     """Answers the KMS requests of one region; every one is logged, refused ones too."""
 
     gate: Gate
+    authorizer: Authorizer
     estate: Estate
     log: RequestLog
 
@@ -50,17 +46,28 @@ class KmsService:
         operation = entry.operation = PROTOCOL.operation(request)
         if operation not in OPERATIONS:
             raise unknown_operation()
-        self.gate.verify(request, "kms")
+        caller = self.gate.verify(request, "kms")
         members = PROTOCOL.decode(request)
         entry.describe(members)
-        await self.gate.suffer("kms", operation, entry.key_id)
-        answer = OPERATIONS[operation](self._call(members))
+        fate = await self.gate.suffer("kms", operation, lambda: self._key_names(members))
+        call = self._call(members)
+        if fate.key_states:
+            call = seen_through(fate, call)
+        validate(operation, call)
+        self.authorizer.check(caller, operation, call)
+        answer = OPERATIONS[operation](call)
+        if not operation.startswith(_READING):
+            self.gate.changed()
         entry.describe_answer(answer)
         return answer
 
+    def _key_names(self, members: JsonObject) -> Collection[str]:
+        return key_names(self.estate, self.estate.regions[self.gate.region], members)
+
     def _call(self, members: JsonObject) -> Call:
         now = self.gate.now()
-        self.estate.settle(now)
+        if self.estate.settle(now):
+            self.gate.changed()
         return Call(
             estate=self.estate,
             region=self.estate.regions[self.gate.region],

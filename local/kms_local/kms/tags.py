@@ -18,7 +18,7 @@ def tag_resource(call: Call) -> JsonObject:
     refuse_pending_deletion(key, call.now)
     tags = {**key.tags, **given_tags(call.params)}
     if len(tags) > _MAX_TAGS:
-        raise ServiceError("LimitExceededException", "Too many tags")
+        raise _too_many()
     key.tags = tags
     return {}
 
@@ -38,11 +38,24 @@ def list_resource_tags(call: Call) -> JsonObject:
 
 
 def given_tags(params: Params) -> dict[str, str]:
-    """Return the request's tags."""
-    tags = {tag.text("TagKey"): tag.text("TagValue") for tag in params.objects("Tags")}
-    if any(name.startswith("aws:") for name in tags):
+    """Return the request's tags.
+
+    Raises:
+        ServiceError: TagException: a key twice, too many, or a reserved one.
+    """
+    given = params.objects("Tags")
+    tags = {tag.text("TagKey"): tag.text("TagValue") for tag in given}
+    if len(tags) < len(given):
+        raise ServiceError("TagException", "Duplicate tag keys")
+    if len(tags) > _MAX_TAGS:
+        raise _too_many()
+    if any(name.lower().startswith("aws:") for name in tags):
         raise ServiceError("TagException", "Tags beginning with aws: are reserved")
     return tags
+
+
+def _too_many() -> ServiceError:
+    return ServiceError("TagException", "Too many tags")
 
 
 def tag_list(tags: Mapping[str, str]) -> list[JsonObject]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from typing import NamedTuple
 
+from kms_local.toxiproxy.lookups import lookup
+
 _MAX_PORT = 65_535
-_LOOKUP_SECONDS = 5.0  # a name server that does not answer may not hold up the API
 
 
 class AddressError(ValueError):
@@ -47,13 +47,27 @@ async def resolve(text: str) -> Address:
         return address
     if address.host == "localhost":
         return Address("127.0.0.1", address.port)
+    hosts = await _addresses(address.host)
+    return Address(next((host for host in hosts if ":" not in host), hosts[0]), address.port)
+
+
+async def resolve_all(text: str) -> list[Address]:
+    """Return every address that `text` stands for, to be dialled one after the other; no host is this machine.
+
+    Raises:
+        AddressError: it has no such form, or its host is unknown.
+    """
+    address = split_address(text)
+    if not address.host or _is_ip(address.host):
+        return [Address(address.host or "127.0.0.1", address.port)]
+    return [Address(host, address.port) for host in await _addresses(address.host)]
+
+
+async def _addresses(host: str) -> list[str]:
     try:
-        async with asyncio.timeout(_LOOKUP_SECONDS):
-            found = await asyncio.get_running_loop().getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-    except (OSError, TimeoutError) as e:
-        raise AddressError(f"lookup {address.host}: no such host") from e
-    hosts = sorted(found, key=lambda entry: entry[0] != socket.AF_INET)
-    return Address(str(hosts[0][4][0]), address.port)
+        return await lookup(host)
+    except OSError as e:
+        raise AddressError(str(e)) from e
 
 
 def _host_and_port(text: str) -> tuple[str, str]:

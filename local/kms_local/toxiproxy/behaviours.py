@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 NEVER = math.inf
 NOW = -math.inf
+_OVERSHOOT = 0.01  # seconds by which a timer may be late
 
 
 class Chunk(NamedTuple):
@@ -42,6 +43,7 @@ class Behaviour:
     memory: Memory
     rng: random.Random
     closes_at: float = NEVER  # when the stream ends by itself
+    gap: float = 0.0  # seconds of pause after each piece
 
     def begin(self, now: float) -> None:
         """Start the run."""
@@ -76,13 +78,13 @@ class Bandwidth(Behaviour):
 
     def plan(self, item: Item, now: float) -> Plan:
         """See the class."""
-        del now
         rate = self.attributes["rate"]
         if item is None:
             return [(NOW, None)]
         if rate <= 0:
             return [(NEVER, item)]
-        self.free_at = max(self.free_at, item.arrival)  # not now: what one timer overshot the next slice makes up
+        if now - self.free_at > _OVERSHOOT:  # otherwise what one timer overshot the next slice makes up
+            self.free_at = now
         slice_bytes = rate * 100
         plan: Plan = []
         for start in range(0, len(item.data), slice_bytes):
@@ -132,15 +134,12 @@ class Slicer(Behaviour):
 
     def plan(self, item: Item, now: float) -> Plan:
         """See the class."""
+        del now
         if item is None:
             return [(NOW, None)]
-        gap = max(0, self.attributes["delay"]) / 1e6
-        cuts = self._cuts(0, len(item.data))
-        plan: Plan = [
-            (now + position * gap, Chunk(item.data[start:end], item.arrival))
-            for position, (start, end) in enumerate(cuts)
-        ]
-        return [*plan, (now + len(cuts) * gap, Chunk(b"", item.arrival))]  # the pause follows the last piece as well
+        self.gap = max(0, self.attributes["delay"]) / 1e6
+        plan: Plan = [(NOW, Chunk(item.data[start:end], item.arrival)) for start, end in self._cuts(0, len(item.data))]
+        return [*plan, (NOW, Chunk(b"", item.arrival))]  # the pause follows the last piece as well
 
     def _cuts(self, start: int, end: int) -> list[tuple[int, int]]:
         """Halve, with some variation, until a piece is small enough; single bytes where the real server dies."""

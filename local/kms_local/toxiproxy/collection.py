@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from kms_local.toxiproxy import go_json
 from kms_local.toxiproxy.errors import ApiError
+from kms_local.toxiproxy.go_struct import Field, Struct, fill, fill_all
 from kms_local.toxiproxy.proxies import Proxy
-
-_POPULATE_TYPE = 'struct { toxiproxy.Proxy; Enabled *bool "json:\\"enabled\\"" }'
+from kms_local.toxiproxy.traffic import Traffic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +33,12 @@ class PopulateError(Exception):
 
 
 class ProxyCollection:
-    """Proxies by name. Changes are made one after the other, because binding an address takes a turn of the loop."""
+    """Proxies by name. A name that is being looked up holds up its own proxy and no other."""
 
     def __init__(self, rng: random.Random) -> None:
+        self.traffic = Traffic()
         self._rng = rng
         self._proxies: dict[str, Proxy] = {}
-        self._changing = asyncio.Lock()
 
     def all(self) -> list[Proxy]:
         """Return every proxy, sorted by name."""
@@ -55,59 +54,62 @@ class ProxyCollection:
             raise ApiError(404, "proxy not found")
         return self._proxies[name]
 
-    async def create(self, body: bytes) -> Proxy:
+    async def create(self, body: bytes, end: str) -> Proxy:
         """Make a proxy; one that cannot listen is not kept.
 
         Raises:
             ApiError: 400, 409 or 500.
         """
-        fields = _decoded(body, ProxyFields(name="", listen="", upstream="", enabled=True))
+        fields = _decoded(body, end, ProxyFields(name="", listen="", upstream="", enabled=True))
         _require(fields)
-        async with self._changing:
-            if fields.name in self._proxies:
-                raise ApiError(409, "proxy already exists")
-            return await self._add(fields)
+        self._refuse_taken(fields.name)
+        proxy = await self._started(fields)
+        try:
+            self._refuse_taken(fields.name)  # somebody may have been faster
+        except ApiError:
+            proxy.retire()
+            raise
+        self._proxies[proxy.name] = proxy
+        return proxy
 
-    async def update(self, name: str, body: bytes) -> Proxy:
+    async def update(self, name: str, body: bytes, end: str) -> Proxy:
         """Change a proxy; a name in the body is ignored.
 
         Raises:
             ApiError: 400, 404 or 500.
         """
-        async with self._changing:
-            proxy = self.get(name)
+        proxy = self.get(name)
+        async with proxy.changing:
             current = ProxyFields(name="", listen=proxy.listen, upstream=proxy.upstream, enabled=proxy.enabled)
-            fields = _decoded(body, current)
+            fields = _decoded(body, end, current)
             await proxy.update(listen=fields.listen, upstream=fields.upstream, enabled=fields.enabled)
-            return proxy
+        return proxy
 
-    async def delete(self, name: str) -> None:
+    def delete(self, name: str) -> None:
         """Stop a proxy and forget it.
 
         Raises:
             ApiError: 404.
         """
-        async with self._changing:
-            self.get(name).stop()
-            del self._proxies[name]
+        self.get(name).retire()
+        del self._proxies[name]
 
-    async def populate(self, body: bytes) -> list[Proxy]:
+    async def populate(self, body: bytes, end: str = "EOF") -> list[Proxy]:
         """Make several proxies; one that is as described already is left alone, another of that name is replaced.
 
         Raises:
             PopulateError: nothing was done (400), or the rest was not (500).
         """
         try:
-            entries = _entries(body)
+            entries = _entries(body, end)
         except ApiError as e:
             raise PopulateError(e, []) from e
         done: list[Proxy] = []
-        async with self._changing:
-            for fields in entries:
-                try:
-                    done.append(await self._add_or_replace(fields))
-                except ApiError as e:
-                    raise PopulateError(e, done) from e
+        for fields in entries:
+            try:
+                done.append(await self._add_or_replace(fields))
+            except ApiError as e:
+                raise PopulateError(e, done) from e
         return done
 
     async def reset(self) -> None:
@@ -116,8 +118,8 @@ class ProxyCollection:
         Raises:
             ApiError: 500 at the first proxy that cannot listen; later ones stay as they are, as in the real server.
         """
-        async with self._changing:
-            for proxy in self.all():
+        for proxy in self.all():
+            async with proxy.changing:
                 await proxy.start()
                 for toxic in proxy.toxics():
                     proxy.remove(toxic)
@@ -125,13 +127,16 @@ class ProxyCollection:
     def stop(self) -> None:
         """Stop every proxy."""
         for proxy in self._proxies.values():
-            proxy.stop()
+            proxy.retire()
 
-    async def _add(self, fields: ProxyFields) -> Proxy:
-        proxy = Proxy(fields.name, fields.listen, fields.upstream, self._rng)
+    def _refuse_taken(self, name: str) -> None:
+        if name in self._proxies:
+            raise ApiError(409, "proxy already exists")
+
+    async def _started(self, fields: ProxyFields) -> Proxy:
+        proxy = Proxy(fields.name, fields.listen, fields.upstream, self._rng, self.traffic)
         if fields.enabled:
             await proxy.start()
-        self._proxies[proxy.name] = proxy
         return proxy
 
     async def _add_or_replace(self, fields: ProxyFields) -> Proxy:
@@ -140,25 +145,26 @@ class ProxyCollection:
             if not await existing.differs(fields.listen, fields.upstream):
                 return existing
             existing.stop()
-        return await self._add(fields)
+        proxy = await self._started(fields)
+        replaced = self._proxies.get(fields.name)
+        if replaced is not None:
+            replaced.retire()
+        self._proxies[proxy.name] = proxy
+        return proxy
 
 
-def _decoded(body: bytes, defaults: ProxyFields) -> ProxyFields:
+def _decoded(body: bytes, end: str, defaults: ProxyFields) -> ProxyFields:
     try:
-        given = go_json.members(go_json.decode(body), "toxiproxy.Proxy")
-        return _fields(given, defaults, owner="Proxy", enabled_owner="Proxy")
+        return _with_defaults(fill(_PROXY, go_json.decode(body, end=end)).checked(), defaults)
     except go_json.DecodeError as e:
         raise ApiError(400, f"bad request body: {e}") from e
 
 
-def _entries(body: bytes) -> list[ProxyFields]:
+def _entries(body: bytes, end: str) -> list[ProxyFields]:
     defaults = ProxyFields(name="", listen="", upstream="", enabled=True)
     try:
-        value = go_json.elements(go_json.decode(body), f"[]{_POPULATE_TYPE}")
-        entries = [
-            _fields(go_json.members(entry, _POPULATE_TYPE), defaults, owner=".Proxy", enabled_owner="")
-            for entry in value
-        ]
+        filled = fill_all(_ENTRY, go_json.decode(body, end=end))
+        entries = [_with_defaults(entry.checked(), defaults) for entry in filled]
     except go_json.DecodeError as e:
         raise ApiError(400, f"bad request body: {e}") from e
     for position, fields in enumerate(entries, 1):
@@ -166,16 +172,25 @@ def _entries(body: bytes) -> list[ProxyFields]:
     return entries
 
 
-def _fields(given: dict[str, Any], defaults: ProxyFields, *, owner: str, enabled_owner: str) -> ProxyFields:
-    return ProxyFields(
-        name=go_json.text_field(given, "name", owner, defaults.name),
-        listen=go_json.text_field(given, "listen", owner, defaults.listen),
-        upstream=go_json.text_field(given, "upstream", owner, defaults.upstream),
-        enabled=go_json.bool_field(given, "enabled", enabled_owner, default=defaults.enabled),
-    )
+def _with_defaults(given: dict[str, Any], defaults: ProxyFields) -> ProxyFields:
+    known = {name: given[name] for name in ("name", "listen", "upstream", "enabled") if given.get(name) is not None}
+    return replace(defaults, **known)
 
 
 def _require(fields: ProxyFields, where: str = "") -> None:
     for name, value in (("name", fields.name), ("upstream", fields.upstream)):
         if not value:
             raise ApiError(400, f"missing required field: {name}{where}")
+
+
+def _proxy_struct(go_type: str, owner: str, enabled: Field) -> Struct:
+    """Return a proxy's struct; its log is a part of it, since the real server exports it."""
+    texts = {name: Field("string", f"{owner}.{name}") for name in ("name", "listen", "upstream")}
+    logger = Field("zerolog.Logger", f"{owner}.Logger", pointer=True, inner=Struct("zerolog.Logger", {}))
+    return Struct(go_type, {**texts, "enabled": enabled, "Logger": logger})
+
+
+_PROXY = _proxy_struct("toxiproxy.Proxy", "Proxy", Field("bool", "Proxy.enabled"))
+_ENTRY = _proxy_struct(
+    'struct { toxiproxy.Proxy; Enabled *bool "json:\\"enabled\\"" }', ".Proxy", Field("bool", ".enabled", pointer=True)
+)

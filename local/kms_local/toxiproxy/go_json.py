@@ -1,22 +1,37 @@
 """JSON as Go's `encoding/json` reads and writes it, its error texts included: clients compare them.
 
-What matters to an API: only the first value of a body counts, keys match in any case, `null` means "not given", numbers
+What matters to an API: only the first value of a body counts, members are kept in order with their repetitions, numbers
 keep their literal until the field's type is known, and `<`, `>` and `&` are written escaped.
 """
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 import struct
-from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-_INT64 = range(-(2**63), 2**63)
+_MAX_DEPTH = 10_000
 _POSITIONAL = (1e-6, 1e21)  # outside of it Go writes an exponent
 _FLOAT32_DIGITS = 9
-_ESCAPES = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+_SPACE = re.compile(rb"[ \t\r\n]*")
+_PLAIN = re.compile(rb'[^"\\\x00-\x1f]*')
+_DIGITS = re.compile(rb"[0-9]*")
+_HEX = re.compile(rb"[0-9a-fA-F]*")
+_ESCAPED = re.compile(r"\\(u[0-9a-fA-F]{4}|.)")
+_SURROGATES = re.compile("[\ud800-\udbff][\udc00-\udfff]|[\ud800-\udfff]")
+_WRITTEN_ESCAPED = re.compile("[<>&\u2028\u2029]")
+_WORDS: dict[int, tuple[bytes, object]] = {
+    ord("t"): (b"true", True),
+    ord("f"): (b"false", False),
+    ord("n"): (b"null", None),
+}
+_CONTROLS = {7: "a", 8: "b", 9: "t", 10: "n", 11: "v", 12: "f", 13: "r"}
+_FIRST_PRINTABLE_LATIN = 0xA1
+_SOFT_HYPHEN = 0xAD
+_DELETE = 0x7F
 
 
 class Number(NamedTuple):
@@ -25,99 +40,274 @@ class Number(NamedTuple):
     literal: str
 
 
+class Members(list[tuple[str, Any]]):
+    """An object: its members in order, repeated names included."""
+
+
 class DecodeError(ValueError):
     """A body that Go's decoder would refuse, in its words."""
 
 
-def decode(raw: bytes) -> Any:
-    """Return the first JSON value of `raw`; numbers come as `Number`.
+def decode(raw: bytes, *, end: str = "EOF") -> Any:
+    """Return the first JSON value of `raw`; objects come as `Members`, numbers as `Number`.
+
+    Args:
+        raw: the body, as far as it could be read.
+        end: why it could not be read any further; only a value that is not complete asks for it.
 
     Raises:
-        DecodeError: there is none.
+        DecodeError: there is no value.
     """
-    text = raw.decode("utf-8", "replace").lstrip(" \t\r\n")
-    if not text:
-        raise DecodeError("EOF")
-    decoder = json.JSONDecoder(parse_float=Number, parse_int=Number, parse_constant=_no_constant)
-    try:
-        value, _ = decoder.raw_decode(text)
-    except _ConstantError as e:
-        raise DecodeError(f"invalid character '{e.args[0][0]}' looking for beginning of value") from e
-    except json.JSONDecodeError as e:
-        raise DecodeError(_syntax_error(text, e)) from e
-    except RecursionError as e:
-        raise DecodeError("exceeded max depth") from e
-    return value
+    if raw.lstrip(b" \t\r\n")[:1] in {b"{", b"["}:
+        try:
+            return _quickly(raw)
+        except (ValueError, RecursionError):
+            pass  # whoever is wrong is told in Go's words
+    return _Scanner(raw, end).scan()
 
 
-def members(value: Any, go_type: str) -> dict[str, Any]:
-    """Return an object's members under lower-case names, without those that are null; `null` itself has none."""
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise DecodeError(f"json: cannot unmarshal {_kind(value)} into Go value of type {go_type}")
-    return {name.lower(): member for name, member in value.items() if member is not None}
+def _quickly(raw: bytes) -> Any:
+    """Decode what is not wrong; a lone surrogate is left to the other way, which replaces it.
+
+    Raises:
+        ValueError: it is wrong, or looks so.
+    """
+    text = raw.decode("utf-8").lstrip(" \t\r\n")
+    if "\\u" in text:
+        raise ValueError(text)
+    return _DECODER.raw_decode(text)[0]
 
 
-def elements(value: Any, go_type: str) -> list[Any]:
-    """Return an array's elements; `null` has none."""
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise DecodeError(f"json: cannot unmarshal {_kind(value)} into Go value of type {go_type}")
-    return value
+def _no_constant(name: str) -> None:
+    raise ValueError(name)  # NaN and Infinity: Python's decoder knows them, JSON does not
 
 
-def text_field(given: Mapping[str, Any], name: str, owner: str, default: str) -> str:
-    """Return a string member of `given`."""
-    value = given.get(name, default)
-    if not isinstance(value, str):
-        raise _wrong_type(value, f"{owner}.{name}", "string")
-    return value
+_DECODER = json.JSONDecoder(
+    parse_float=Number, parse_int=Number, parse_constant=_no_constant, object_pairs_hook=Members
+)
 
 
-def bool_field(given: Mapping[str, Any], name: str, owner: str, *, default: bool) -> bool:
-    """Return a boolean member of `given`."""
-    value = given.get(name, default)
-    if not isinstance(value, bool):
-        raise _wrong_type(value, f"{owner}.{name}", "bool")
-    return value
+class _Scanner:
+    """Reads one value; it does not recurse, so a body of a million brackets is refused and no more."""
+
+    def __init__(self, raw: bytes, end: str) -> None:
+        self._raw = raw
+        self._end = end
+        self._at = 0
+        self._open: list[Members | list[Any]] = []
+        self._names: list[str] = []  # of the members that are being read
+
+    def scan(self) -> Any:
+        self._skip_space()
+        if self._at == len(self._raw):
+            raise DecodeError(self._end)
+        while True:
+            value, opened = self._begin_value()
+            while not opened:  # a value is complete: its container goes on, or is complete too
+                if not self._open:
+                    return value
+                value, opened = self._end_value(value)
+
+    def _begin_value(self) -> tuple[Any, bool]:
+        """Read a scalar, or open a container up to its first value; say whether a value is still to come."""
+        byte = self._peek()
+        if byte in b"{[":
+            return self._open_container(byte)
+        if byte == ord('"'):
+            value: Any = self._string()
+        elif byte in _WORDS:
+            value = self._word(*_WORDS[byte])
+        elif byte in b"-0123456789":
+            value = self._number()
+        else:
+            raise self._wrong("looking for beginning of value")
+        return value, False
+
+    def _open_container(self, byte: int) -> tuple[Any, bool]:
+        if len(self._open) >= _MAX_DEPTH:
+            raise self._wrong("exceeded max depth")
+        container: Members | list[Any] = Members() if byte == ord("{") else []
+        self._at += 1
+        self._skip_space()
+        if self._peek() == (ord("}") if byte == ord("{") else ord("]")):
+            self._at += 1
+            return container, False
+        self._open.append(container)
+        if byte == ord("{"):
+            self._name()
+        return None, True
+
+    def _end_value(self, value: Any) -> tuple[Any, bool]:
+        """Put a value into its container, and see whether another follows."""
+        container = self._open[-1]
+        is_object = isinstance(container, Members)
+        container.append((self._names.pop(), value) if is_object else value)
+        self._skip_space()
+        byte = self._peek()
+        if byte == ord(","):
+            self._at += 1
+            self._skip_space()
+            if is_object:
+                self._name()
+            return None, True
+        if byte != (ord("}") if is_object else ord("]")):
+            raise self._wrong("after object key:value pair" if is_object else "after array element")
+        self._at += 1
+        return self._open.pop(), False
+
+    def _name(self) -> None:
+        if self._peek() != ord('"'):
+            raise self._wrong("looking for beginning of object key string")
+        self._names.append(self._string())
+        self._skip_space()
+        if self._peek() != ord(":"):
+            raise self._wrong("after object key")
+        self._at += 1
+        self._skip_space()
+
+    def _string(self) -> str:
+        start = self._at = self._at + 1
+        while True:
+            self._skip(_PLAIN)
+            byte = self._peek()
+            if byte == ord('"'):
+                break
+            if byte != ord("\\"):
+                raise self._wrong("in string literal")
+            self._at += 1
+            self._escape()
+        self._at += 1
+        return _unquoted(self._raw[start : self._at - 1])
+
+    def _escape(self) -> None:
+        if self._peek() not in b'"\\/bfnrtu':
+            raise self._wrong("in string escape code")
+        self._at += 1
+        if self._raw[self._at - 1] == ord("u"):
+            start = self._at
+            self._at = min(self._skip(_HEX, move=False), start + 4)
+            if self._at < start + 4:
+                self._peek()
+                raise self._wrong("in \\u hexadecimal character escape")
+
+    def _word(self, word: bytes, value: object) -> object:
+        for position in range(1, len(word)):
+            self._at += 1
+            if self._peek() != word[position]:
+                raise self._wrong(f"in literal {word.decode()} (expecting '{chr(word[position])}')")
+        self._at += 1
+        return value
+
+    def _number(self) -> Number:
+        start = self._at
+        if self._raw[self._at] == ord("-"):
+            self._at += 1
+            self._need_digit("in numeric literal")
+        if self._raw[self._at] == ord("0"):
+            self._at += 1
+        else:
+            self._skip(_DIGITS)
+        if self._raw[self._at : self._at + 1] == b".":
+            self._at += 1
+            self._need_digit("after decimal point in numeric literal")
+            self._skip(_DIGITS)
+        if self._raw[self._at : self._at + 1] in {b"e", b"E"}:
+            self._at += 1
+            if self._peek() in b"+-":
+                self._at += 1
+            self._need_digit("in exponent of numeric literal")
+            self._skip(_DIGITS)
+        if self._at == len(self._raw) and (self._open or self._end != "EOF"):
+            self._peek()
+        return Number(self._raw[start : self._at].decode())
+
+    def _need_digit(self, place: str) -> None:
+        if self._peek() not in b"0123456789":
+            raise self._wrong(place)
+
+    def _skip_space(self) -> None:
+        self._skip(_SPACE)
+
+    def _skip(self, pattern: re.Pattern[bytes], *, move: bool = True) -> int:
+        found = pattern.match(self._raw, self._at)
+        end = found.end() if found else self._at
+        if move:
+            self._at = end
+        return end
+
+    def _peek(self) -> int:
+        if self._at == len(self._raw):
+            raise DecodeError("unexpected EOF" if self._end == "EOF" else self._end)
+        return self._raw[self._at]
+
+    def _wrong(self, place: str) -> DecodeError:
+        return DecodeError(f"invalid character {_shown(self._raw[self._at])} {place}")
 
 
-def int64(value: Any, field: str, go_type: str) -> int:
-    """Return `value` as an integer of 64 bits; `1.0` and `1e3` are none, as in Go."""
-    if not isinstance(value, Number):
-        raise _wrong_type(value, field, go_type)
-    if not re.fullmatch(r"-?\d+", value.literal) or int(value.literal) not in _INT64:
-        raise _wrong_number(value, field, go_type)
-    return int(value.literal)
+def _unquoted(raw: bytes) -> str:
+    text = raw.decode("utf-8", "kms_local_each_byte")
+    if "\\" not in text:
+        return text
+    return _SURROGATES.sub(_paired, _ESCAPED.sub(_unescaped, text))
 
 
-def float32_field(given: Mapping[str, Any], name: str, owner: str, default: float) -> float:
-    """Return a member of `given` rounded to a float of 32 bits."""
-    value = given.get(name)
-    if value is None:
-        return default
-    if not isinstance(value, Number):
-        raise _wrong_type(value, f"{owner}.{name}", "float32")
-    try:
-        return _as_float32(float(value.literal))
-    except OverflowError as e:
-        raise _wrong_number(value, f"{owner}.{name}", "float32") from e
+def _unescaped(found: re.Match[str]) -> str:
+    code = found[1]
+    return (
+        chr(int(code[1:], 16))
+        if code[0] == "u"
+        else {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}.get(code, code)
+    )
 
 
-def object_field(given: Mapping[str, Any], name: str, owner: str, go_type: str) -> dict[str, Any]:
-    """Return the members of an object member of `given`."""
-    value = given.get(name, {})
-    if not isinstance(value, dict):
-        raise _wrong_type(value, f"{owner}.{name}", go_type)
-    return members(value, go_type)
+def _paired(found: re.Match[str]) -> str:
+    return (
+        found[0].encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace") if len(found[0]) > 1 else "\ufffd"
+    )
+
+
+def _each_byte_replaced(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeDecodeError)  # noqa: S101  it is registered for decoding only
+    return "\ufffd" * (error.end - error.start), error.end
+
+
+codecs.register_error("kms_local_each_byte", _each_byte_replaced)
+
+
+def _shown(byte: int) -> str:
+    """Return a byte as Go quotes it in an error."""
+    if chr(byte) in "'\\":
+        return f"'\\{chr(byte)}'"
+    if byte in _CONTROLS:
+        return f"'\\{_CONTROLS[byte]}'"
+    if byte < ord(" ") or byte == _DELETE:
+        return f"'\\x{byte:02x}'"
+    if _DELETE < byte < _FIRST_PRINTABLE_LATIN or byte == _SOFT_HYPHEN:
+        return f"'\\u{byte:04x}'"
+    return f"'{chr(byte)}'"
 
 
 def encode(value: Any) -> str:
     """Return `value` as compact JSON."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False)
-    return "".join(_ESCAPES.get(character, character) for character in text) if _needs_escape(text) else text
+    return _WRITTEN_ESCAPED.sub(_as_code, text)
+
+
+def _as_code(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
+
+
+def float32(literal: str) -> float:
+    """Return the float of 32 bits that `literal` means.
+
+    Raises:
+        OverflowError: it is too large for one.
+    """
+    rounded: float
+    (rounded,) = struct.unpack("<f", struct.pack("<f", float(literal)))
+    if rounded in {float("inf"), float("-inf")}:
+        raise OverflowError
+    return rounded
 
 
 def float32_text(value: float) -> str:
@@ -135,76 +325,6 @@ def _candidates(value: float) -> list[str]:
 
 def _reads_back(text: str, value: float) -> bool:
     try:
-        return _as_float32(float(text)) == value
+        return float32(text) == value
     except OverflowError:  # rounded up beyond the largest float of 32 bits
         return False
-
-
-def _as_float32(value: float) -> float:
-    rounded: float
-    (rounded,) = struct.unpack("<f", struct.pack("<f", value))
-    if rounded in {float("inf"), float("-inf")}:
-        raise OverflowError
-    return rounded
-
-
-def _needs_escape(text: str) -> bool:
-    return any(character in text for character in _ESCAPES)
-
-
-class _ConstantError(ValueError):
-    """NaN and Infinity: Python's decoder knows them, JSON does not."""
-
-
-def _no_constant(name: str) -> None:
-    raise _ConstantError(name)
-
-
-def _syntax_error(text: str, error: json.JSONDecodeError) -> str:
-    position = error.pos
-    if position >= len(text.rstrip()) or error.msg.startswith("Unterminated string"):
-        return "unexpected EOF"
-    character = text[position]
-    shown = "'\\''" if character == "'" else f"'{character}'"
-    return f"invalid character {shown} {_place(error.msg, text, position)}"
-
-
-_PLACES = (  # how Python's decoder begins a complaint, and how Go's ends one
-    ("Expecting property name", "looking for beginning of object key string"),
-    ("Illegal trailing comma", "looking for beginning of object key string"),  # newer versions of Python
-    ("Expecting ':'", "after object key"),
-    ("Invalid control character", "in string literal"),
-    ("Invalid \\", "in string escape code"),
-)
-
-
-def _place(message: str, text: str, position: int) -> str:
-    if message.startswith("Expecting ','"):
-        return "after array element" if _innermost(text[:position]) == "[" else "after object key:value pair"
-    return next((place for start, place in _PLACES if message.startswith(start)), "looking for beginning of value")
-
-
-def _innermost(text: str) -> str:
-    """Return the bracket that is open at the end of `text`, strings left out."""
-    opened: list[str] = []
-    for bracket in re.sub(r'"(?:[^"\\]|\\.)*"', "", text):
-        if bracket in "[{":
-            opened.append(bracket)
-        elif bracket in "]}" and opened:
-            opened.pop()
-    return opened[-1] if opened else ""
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, Number):  # before tuple, which it is too
-        return "number"
-    names: dict[type, str] = {bool: "bool", str: "string", list: "array", dict: "object"}
-    return names[type(value)]
-
-
-def _wrong_type(value: Any, field: str, go_type: str) -> DecodeError:
-    return DecodeError(f"json: cannot unmarshal {_kind(value)} into Go struct field {field} of type {go_type}")
-
-
-def _wrong_number(value: Number, field: str, go_type: str) -> DecodeError:
-    return DecodeError(f"json: cannot unmarshal number {value.literal} into Go struct field {field} of type {go_type}")

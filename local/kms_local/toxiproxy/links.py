@@ -13,7 +13,10 @@ from typing import Protocol
 
 from kms_local.toxiproxy.behaviours import BEHAVIOURS, NEVER, NOW, Behaviour, Chunk, Item, Memory, ResetPeer
 from kms_local.toxiproxy.toxics import Toxic
+from kms_local.toxiproxy.traffic import Counters
 
+_READ_AHEAD = 2  # chunks: the real server's reader holds one, and the hidden toxic behind it another
+_EARLY = 0.0005  # seconds; timers are rounded up to a millisecond, and pauses would add that up
 _LATENCY_QUEUE = 1024  # chunks; the real server's too: latency alone does not limit the bandwidth
 
 
@@ -32,8 +35,8 @@ class Sink(Protocol):
 
     full: bool  # the kernel takes no more for now
 
-    def write(self, data: bytes) -> None:
-        """Write, or forget the data if the socket is gone."""
+    def write(self, data: bytes) -> bool:
+        """Write, or forget the data if the socket is gone; say whether all is in the kernel now."""
 
     def finish(self) -> None:
         """Close the socket after what was written."""
@@ -42,12 +45,16 @@ class Sink(Protocol):
 class Stage:
     """One toxic on one link.
 
-    `_inbox` holds what has not been looked at, `_outgoing` what is planned and has not left.
+    `_inbox` holds what has not been looked at, `_outgoing` what is planned and has not left. A stage that can do
+    something is put on its link's agenda: stages do not call each other, so a chain may be as long as somebody likes.
     """
 
     def __init__(self, link: Link, toxic: Toxic) -> None:
         self.toxic = toxic
         self.closed = False  # the end of the stream has left this stage
+        self.previous: Stage | None = None
+        self.next: Stage | None = None
+        self.on_agenda = False
         self._link = link
         self._inbox: deque[Item] = deque()
         self._outgoing: deque[tuple[float, Item]] = deque()
@@ -55,14 +62,15 @@ class Stage:
         self._memory = Memory()
         self._behaviour = Behaviour(toxic.attributes, self._memory, link.rng)
         self._timer: asyncio.TimerHandle | None = None
-        self._advancing = False
+        self._paused_until = NOW
 
     def run(self) -> None:
         """Start a run: throw the dice, then look at what is waiting."""
         kind = self.toxic.kind if self._link.rng.random() < self.toxic.toxicity else "noop"
         self._behaviour = BEHAVIOURS[kind](self.toxic.attributes, self._memory, self._link.rng)
+        self._paused_until = NOW
         self._behaviour.begin(self._link.loop.time())
-        self.advance()
+        self._link.put_on_agenda(self)
 
     def interrupt(self) -> None:
         """End this run and start another: data that waited leaves now, an end of stream waits anew.
@@ -78,10 +86,8 @@ class Stage:
         self.run()
 
     def offer(self, item: Item) -> bool:
-        """Take `item` if there is room; the end of the stream always has room, and a closed stage forgets all."""
-        if self.closed:
-            return True
-        if item is not None and not self._has_room():
+        """Take `item` if there is room: the end of the stream always has room, data in a closed stage never."""
+        if item is not None and (self.closed or not self._has_room()):
             return False
         self.force(item)
         return True
@@ -89,16 +95,12 @@ class Stage:
     def force(self, item: Item) -> None:
         """Take `item`, room or not."""
         self._inbox.append(item)
-        self.advance()
+        self._link.put_on_agenda(self)
 
     def advance(self) -> None:
-        """Do whatever can be done now; called again when time has passed or room was made."""
-        if self._advancing:  # whoever is in the loop below will see what has changed
-            return
-        self._advancing = True
+        """Do whatever can be done now."""
         while self._step():
             pass
-        self._advancing = False
 
     def dismantle(self) -> list[Item]:
         """End the stage, and return what it still held, in order."""
@@ -135,16 +137,18 @@ class Stage:
 
     def _send_next(self) -> bool:
         due, item = self._outgoing[0]
+        due = max(due, self._paused_until - _EARLY)
         if due > self._link.loop.time():
             self._wake_at(due)
             return False
         if not self._link.hand_on(self, item):
             return False
         self._outgoing.popleft()
+        if self._behaviour.gap:
+            self._paused_until = self._link.loop.time() + self._behaviour.gap
         if item is None:
             self._cancel_timer()
             self.closed = True
-            self._link.stop_reading()
         elif not self._outgoing:
             self._link.room_before(self)
         return True
@@ -160,7 +164,11 @@ class Stage:
     def _wake_at(self, when: float) -> None:
         self._cancel_timer()
         if when != NEVER:
-            self._timer = self._link.loop.call_at(when, self.advance)
+            self._timer = self._link.loop.call_at(when, self._wake)
+
+    def _wake(self) -> None:
+        self._link.put_on_agenda(self)
+        self._link.work()
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:
@@ -182,115 +190,140 @@ class Link:
         self._held: deque[Item] = deque()  # read, and not yet taken by the first stage or the sink
         self._ended = False  # the source has no more
         self._finished = False  # the sink was told to close
-        self._deaf = False  # a stage has ended the stream: nothing more is read
-        self._advancing = False
-        self._stages = [Stage(self, toxic) for toxic in toxics]
-        for stage in self._stages:
-            stage.run()
+        self._working = False
+        self._agenda: deque[Stage] = deque()
+        self._first: Stage | None = None
+        self._last: Stage | None = None
+        self._stages: dict[int, Stage] = {}  # by the identity of their toxic: a search would take long in a long chain
+        for toxic in toxics:
+            self._append(Stage(self, toxic)).run()
 
-    def receive(self, data: bytes) -> None:
-        """Take data from the source."""
+    def receive(self, data: bytes) -> bool:
+        """Take data from the source, and say whether they went on at once, so that nothing is left to do."""
         self._counters.received += len(data)
-        if self._stages or self._held:
+        if self._first is not None or self._held or self._sink.full:
             self._held.append(Chunk(data, self.loop.time()))
-            self.advance()
-            return
-        self._sink.write(data)  # the short way: most connections have no toxic
+            self.work()
+            return False
         self._counters.sent += len(data)
-        if self._sink.full:
-            self._source.pause()
+        return self._sink.write(data)  # the short way: most connections have no toxic
 
     def end(self) -> None:
         """Take the end of the stream from the source."""
         if not self._ended:
             self._ended = True
             self._held.append(None)
-            self.advance()
+            self.work()
 
-    def advance(self) -> None:
-        """Pass on what was read, and read only while there is room."""
-        if self._advancing:
+    def put_on_agenda(self, stage: Stage) -> None:
+        """Let `stage` have its turn."""
+        if not stage.on_agenda:
+            stage.on_agenda = True
+            self._agenda.append(stage)
+
+    def work(self) -> None:
+        """Pass on what can be passed on, and read only while there is room."""
+        if self._working:  # whoever is in the loop below will see what has changed
             return
-        self._advancing = True
-        while self._held and self._offer(0, self._held[0]):
-            self._held.popleft()
-        self._advancing = False
-        if self._held or self._deaf or self._sink.full:
+        self._working = True
+        self._feed()
+        while self._agenda:
+            stage = self._agenda.popleft()
+            stage.on_agenda = False
+            stage.advance()
+            if not self._agenda:
+                self._feed()
+        self._working = False
+        if len(self._held) >= _READ_AHEAD:
             self._source.pause()
         else:
             self._source.resume()
 
     def sink_has_room(self) -> None:
         """Go on after the sink was full."""
-        if self._stages:
-            self._stages[-1].advance()
-        self.advance()
+        if self._last is not None:
+            self.put_on_agenda(self._last)
+        self.work()
 
     def hand_on(self, stage: Stage, item: Item) -> bool:
         """Offer what leaves `stage` to whatever follows it now."""
-        return self._offer(self._stages.index(stage) + 1, item)
+        return self._offer(stage.next, item)
 
     def room_before(self, stage: Stage) -> None:
-        """Let whatever stands before `stage` know that it has room."""
-        position = self._stages.index(stage)
-        if position:
-            self._stages[position - 1].advance()
-        else:
-            self.advance()
-
-    def stop_reading(self) -> None:
-        """Read nothing more: a stage has ended the stream."""
-        self._deaf = True
-        self._source.pause()
+        """Let whatever stands before `stage` know that it has room; the source is looked at in any case."""
+        if stage.previous is not None:
+            self.put_on_agenda(stage.previous)
 
     def add(self, toxic: Toxic) -> None:
         """Put a toxic at the end of the chain; the one before it throws its dice again, as in the real server."""
-        previous = self._stages[-1] if self._stages else None
-        stage = Stage(self, toxic)
+        previous = self._last
+        stage = self._append(Stage(self, toxic))
         stage.closed = self._finished or (previous is not None and previous.closed)
-        self._stages.append(stage)
         stage.run()
         if previous is not None:
             previous.interrupt()
+        self.work()
 
     def update(self, toxic: Toxic) -> None:
         """Let a changed toxic take effect."""
-        self._stages[self._position(toxic)].interrupt()
+        self._stages[id(toxic)].interrupt()
+        self.work()
 
     def remove(self, toxic: Toxic) -> None:
         """Take a toxic from the chain: what it held goes on at once, except that `timeout` closes the connection."""
-        position = self._position(toxic)
-        stage = self._stages.pop(position)
+        stage = self._stages.pop(id(toxic))
+        self._unlink(stage)
         left = stage.dismantle()
         if not stage.closed:
-            self._force(position, [None] if toxic.kind == "timeout" else left)
-        if position:
-            self._stages[position - 1].interrupt()
-        self.advance()
+            stage.closed = True  # it may be on the agenda still
+            self._force(stage.next, [None] if toxic.kind == "timeout" else left)
+        if stage.previous is not None:
+            stage.previous.interrupt()
+        self.work()
 
     def dispose(self) -> None:
         """Forget everything: both sockets are gone."""
         self._held.clear()
-        for stage in self._stages:
+        for stage in self._stages.values():
             stage.dispose()
 
-    def _position(self, toxic: Toxic) -> int:
-        return next(position for position, stage in enumerate(self._stages) if stage.toxic is toxic)
+    def _append(self, stage: Stage) -> Stage:
+        stage.previous = self._last
+        if self._last is None:
+            self._first = stage
+        else:
+            self._last.next = stage
+        self._last = self._stages[id(stage.toxic)] = stage
+        return stage
 
-    def _offer(self, position: int, item: Item) -> bool:
+    def _unlink(self, stage: Stage) -> None:
+        if stage.previous is None:
+            self._first = stage.next
+        else:
+            stage.previous.next = stage.next
+        if stage.next is None:
+            self._last = stage.previous
+        else:
+            stage.next.previous = stage.previous
+
+    def _feed(self) -> None:
+        while self._held and self._offer(self._first, self._held[0]):
+            self._held.popleft()
+
+    def _offer(self, stage: Stage | None, item: Item) -> bool:
         if item is not None and not item.data:
             return True
-        if position < len(self._stages):
-            return self._stages[position].offer(item)
+        if stage is not None:
+            return stage.offer(item)
         if item is not None and self._sink.full:
             return False
         self._write(item)
         return True
 
-    def _force(self, position: int, items: list[Item]) -> None:
+    def _force(self, stage: Stage | None, items: list[Item]) -> None:
         for item in items:
-            if position < len(self._stages):
-                self._stages[position].force(item)
+            if stage is not None:
+                stage.force(item)
             else:
                 self._write(item)
 
@@ -301,13 +334,3 @@ class Link:
         else:
             self._sink.write(item.data)
             self._counters.sent += len(item.data)
-
-
-class Counters:
-    """Bytes of one direction of one proxy."""
-
-    __slots__ = ("received", "sent")
-
-    def __init__(self) -> None:
-        self.received = 0
-        self.sent = 0

@@ -80,6 +80,7 @@ async def start_toxiproxy(*, host: str, port: int) -> ToxiproxyProcess:
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         pass_fds=(leash_read,),
+        env={**os.environ, "LOG_LEVEL": "info"},  # the line that names the address is one of its log
         start_new_session=True,  # Ctrl-C in a terminal stops us, and we stop it
     )
     os.close(leash_read)

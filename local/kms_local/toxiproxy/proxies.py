@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import socket
 from collections.abc import Awaitable
 
 from kms_local.toxiproxy import go_json
-from kms_local.toxiproxy.addresses import Address, AddressError, resolve, split_address
+from kms_local.toxiproxy.addresses import Address, AddressError, resolve, resolve_all
 from kms_local.toxiproxy.connections import Connection, Endpoint
 from kms_local.toxiproxy.errors import ApiError
-from kms_local.toxiproxy.links import Counters
 from kms_local.toxiproxy.toxics import DIRECTIONS, Toxic
+from kms_local.toxiproxy.traffic import Labels, Traffic
 
 _BACKLOG = 4096  # a thousand clients at once must not wait for repeated SYNs
 
@@ -21,17 +22,25 @@ _BACKLOG = 4096  # a thousand clients at once must not wait for repeated SYNs
 class Proxy:
     """One proxy; toxics survive its being disabled and enabled."""
 
-    def __init__(self, name: str, listen: str, upstream: str, rng: random.Random) -> None:
+    def __init__(self, name: str, listen: str, upstream: str, rng: random.Random, traffic: Traffic) -> None:
         self.name = name
         self.listen = listen  # resolved once it has been started
         self.upstream = upstream
         self.enabled = False
-        self.counters = {direction: Counters() for direction in DIRECTIONS}
+        self.changing = asyncio.Lock()  # held by whoever starts it or changes its address
         self._chains: dict[str, list[Toxic]] = {direction: [] for direction in DIRECTIONS}
         self._rng = rng
+        self._traffic = traffic
         self._listener: asyncio.Server | None = None
         self._connections: set[Connection] = set()
         self._dials: dict[asyncio.Task[None], Endpoint] = {}
+        self._retired = False
+        self._leases: dict[str, asyncio.TimerHandle] = {}
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected, those whose upstream is being dialled included."""
+        return len(self._connections) + len(self._dials)
 
     # -- life -----------------------------------------------------------------------------------------------------
 
@@ -44,6 +53,9 @@ class Proxy:
         if self.enabled:
             return
         bound = await self._bind()
+        if self._retired:  # while its address was being looked up
+            bound.close()
+            raise ApiError(404, "proxy not found")
         self._listener = await asyncio.get_running_loop().create_server(
             lambda: Endpoint(self._accept), sock=bound, backlog=_BACKLOG
         )
@@ -62,6 +74,13 @@ class Proxy:
             client.abort()
         for connection in self._connections:
             connection.abort()
+
+    def retire(self) -> None:
+        """Stop for good: it was deleted or replaced."""
+        self._retired = True
+        self.stop()
+        for name in list(self._leases):
+            self._leases.pop(name).cancel()
 
     async def update(self, *, listen: str, upstream: str, enabled: bool) -> None:
         """Change address, upstream or whether it runs; another address or upstream drops its connections.
@@ -119,6 +138,7 @@ class Proxy:
     def add(self, toxic: Toxic) -> None:
         """Add a toxic, on open connections too."""
         self._chains[toxic.direction].append(toxic)
+        self.lease(toxic)
         for connection in list(self._connections):
             connection.links[toxic.direction].add(toxic)
 
@@ -129,9 +149,22 @@ class Proxy:
 
     def remove(self, toxic: Toxic) -> None:
         """Remove a toxic, from open connections too."""
+        self._end_lease(toxic)
         self._chains[toxic.direction].remove(toxic)
         for connection in list(self._connections):
             connection.links[toxic.direction].remove(toxic)
+
+    def lease(self, toxic: Toxic) -> None:
+        """Start the lease of a toxic that has one: at its end the toxic is removed."""
+        self._end_lease(toxic)
+        if toxic.ttl is not None:
+            after = toxic.ttl / 1000
+            self._leases[toxic.name] = asyncio.get_running_loop().call_later(after, self.remove, toxic)
+
+    def _end_lease(self, toxic: Toxic) -> None:
+        lease = self._leases.pop(toxic.name, None)
+        if lease is not None:
+            lease.cancel()
 
     def text(self) -> str:
         """Return the proxy as the API writes it."""
@@ -162,19 +195,35 @@ class Proxy:
             client=client,
             upstream=upstream,
             chains=self._chains,
-            counters=self.counters,
+            counters={
+                direction: self._traffic.counters(Labels(direction, self.listen, self.name, self.upstream))
+                for direction in DIRECTIONS
+            },
             rng=self._rng,
             on_end=self._connections.discard,
         )
         self._connections.add(connection)
 
     async def _open_upstream(self) -> Endpoint:
-        host, port = split_address(self.upstream)
-        opening: Awaitable[tuple[asyncio.Transport, Endpoint]] = asyncio.get_running_loop().create_connection(
-            Endpoint, host or "127.0.0.1", port
-        )
-        _, upstream = await opening
-        return upstream
+        """Dial one address after the other.
+
+        Raises:
+            OSError: the last of them could not be reached.
+            AddressError: there is none.
+        """
+        addresses = await resolve_all(self.upstream)
+        for address in addresses[:-1]:
+            with contextlib.suppress(OSError):
+                return await _dial(address)
+        return await _dial(addresses[-1])
+
+
+async def _dial(address: Address) -> Endpoint:
+    opening: Awaitable[tuple[asyncio.Transport, Endpoint]] = asyncio.get_running_loop().create_connection(
+        Endpoint, address.host, address.port
+    )
+    _, upstream = await opening
+    return upstream
 
 
 def _listening_socket(address: Address) -> socket.socket:

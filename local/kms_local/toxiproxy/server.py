@@ -11,12 +11,15 @@ import sys
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kms_local.clock import Clock, SystemClock, iso_utc
-from kms_local.toxiproxy.api import VERSION, Api
+from kms_local.toxiproxy import relay_loop
+from kms_local.toxiproxy.addresses import AddressError, split_address
+from kms_local.toxiproxy.api import VERSION, Api, RequestIds
 from kms_local.toxiproxy.collection import PopulateError, ProxyCollection
 from kms_local.toxiproxy.exposition import Exposition
-from kms_local.wire.listener import listen
+from kms_local.toxiproxy.http_server import Site, open_admin_port
 
 
 class ToxiproxyError(Exception):
@@ -28,11 +31,13 @@ class ToxiproxySettings:
     """The server's flags."""
 
     host: str = "localhost"
-    port: int = 8474
+    port: str = "8474"
     config: Path | None = None
     seed: int | None = None  # unlike the real server's, it decides every throw of the dice
     proxy_metrics: bool = False
     runtime_metrics: bool = False
+    api_token: str | None = None  # None: whoever reaches the port may use it
+    log_level: str | None = None
     leash_fd: int | None = None  # a pipe's reading end: the server ends when nobody holds the other one
 
 
@@ -42,11 +47,12 @@ def run(settings: ToxiproxySettings) -> None:
     Raises:
         ToxiproxyError: the API's address cannot be bound.
     """
-    asyncio.run(_serve(settings, _Log(SystemClock())))
+    relay_loop.run(_serve(settings, _Log(SystemClock(), settings.log_level)))
 
 
 async def _serve(settings: ToxiproxySettings, log: _Log) -> None:
     stop = asyncio.Event()
+    asyncio.get_running_loop().set_exception_handler(log.unexpected)
     _stop_on_signals(stop)
     if settings.leash_fd is not None:
         _stop_at_end_of(settings.leash_fd, stop)
@@ -62,21 +68,27 @@ async def _serve(settings: ToxiproxySettings, log: _Log) -> None:
 
 
 async def _open_api(stack: AsyncExitStack, settings: ToxiproxySettings, proxies: ProxyCollection, log: _Log) -> None:
-    api = Api(proxies, _exposition(settings), os.urandom)
+    api = Api(proxies, _exposition(settings, proxies), RequestIds(log.clock, os.urandom(5)), settings.api_token)
+    site = Site(handler=api, reads_body=api.reads_body, clock=log.clock)
     host = "127.0.0.1" if settings.host == "localhost" else settings.host  # one family: the port is one number
     try:
-        listener = await listen(api, log.clock, host=host, port=settings.port, tls=None)
+        listener = await open_admin_port(site, host, split_address(f":{settings.port}").port)
+    except AddressError as e:
+        raise ToxiproxyError(f"listen tcp: {e}") from e
     except OSError as e:
-        reason = os.strerror(e.errno or 0).lower()
+        reason = os.strerror(e.errno).lower() if e.errno and e.errno > 0 else str(e.strerror)
         raise ToxiproxyError(f"listen tcp {settings.host}:{settings.port}: bind: {reason}") from e
     stack.push_async_callback(listener.close)
+    log.info("Starting Toxiproxy HTTP server", address=f"{settings.host}:{settings.port}")
     log.info("listening", address=f"{host}:{listener.port}")
 
 
-def _exposition(settings: ToxiproxySettings) -> Exposition | None:
+def _exposition(settings: ToxiproxySettings, proxies: ProxyCollection) -> Exposition | None:
     if not (settings.proxy_metrics or settings.runtime_metrics):
         return None
-    return Exposition(proxy_metrics=settings.proxy_metrics, runtime_metrics=settings.runtime_metrics)
+    return Exposition(
+        proxy_metrics=settings.proxy_metrics, runtime_metrics=settings.runtime_metrics, traffic=proxies.traffic
+    )
 
 
 async def _populate(proxies: ProxyCollection, config: Path, log: _Log) -> None:
@@ -85,7 +97,8 @@ async def _populate(proxies: ProxyCollection, config: Path, log: _Log) -> None:
         content = config.read_bytes()  # noqa: ASYNC240  before anybody can be kept waiting
         done = await proxies.populate(content)
     except OSError as e:
-        log.failure("Error reading config file", config=str(config), error=str(e.strerror))
+        reason = f"open {config}: {(e.strerror or str(e)).lower()}"
+        log.failure("Error reading config file", error=reason, config=str(config))
     except PopulateError as e:
         log.failure("Failed to populate proxies from file", error=e.error.message)
     else:
@@ -111,10 +124,17 @@ def _stop_at_end_of(descriptor: int, stop: asyncio.Event) -> None:
 
 
 class _Log:
-    """JSON lines on stdout, as the real server's."""
+    """JSON lines on stdout, as the real server's, from the level on that `LOG_LEVEL` names."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, level: str | None) -> None:
         self.clock = clock
+        self._least = _LEVELS["trace"]
+        known = {**_LEVELS, **{str(number): number for number in _LEVELS.values()}}
+        if level is not None and level.lower() in known:
+            self._least = known[level.lower()]
+        elif level:
+            error = f"Unknown Level String: '{level}', defaulting to NoLevel"
+            self.failure(f'unknown LOG_LEVEL value: "{level}"', error=error)
 
     def info(self, message: str, **fields: object) -> None:
         """Write one event."""
@@ -124,7 +144,16 @@ class _Log:
         """Write one failure."""
         self._write("error", message, fields)
 
+    def unexpected(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Write what the event loop complains about: no traceback on stderr where nobody looks for one."""
+        self.failure(str(context.get("message")), error=repr(context.get("exception")))
+
     def _write(self, level: str, message: str, fields: dict[str, object]) -> None:
+        if _LEVELS[level] < self._least:
+            return
         event = {"level": level, **fields, "time": iso_utc(self.clock.now()), "message": message}
         sys.stdout.write(json.dumps(event) + "\n")
         sys.stdout.flush()
+
+
+_LEVELS = {"trace": -1, "debug": 0, "info": 1, "warn": 2, "error": 3, "fatal": 4, "panic": 5, "disabled": 7}

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container
 from dataclasses import dataclass
-from typing import Any
 
 from kms_local.toxiproxy import go_json
 from kms_local.toxiproxy.errors import ApiError
+from kms_local.toxiproxy.go_struct import Field, Struct, fill
 
 UPSTREAM, DOWNSTREAM = "upstream", "downstream"
 DIRECTIONS = (UPSTREAM, DOWNSTREAM)
-_WRAPPER = "ToxicWrapper"
+MAX_TTL_MS = 7 * 24 * 3600 * 1000  # a lease of more than a week is a mistake in its unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ class Toxic:
     stream: str  # as given, in whatever case
     toxicity: float
     attributes: dict[str, int]
+    ttl: int | None = None  # ms; a lease outside the compatible API, shown only where one was given
 
     @property
     def direction(self) -> str:
@@ -54,61 +55,113 @@ class Toxic:
         """Return the toxic as the API writes it."""
         attributes, name, kind, stream = map(go_json.encode, (self.attributes, self.name, self.kind, self.stream))
         toxicity = go_json.float32_text(self.toxicity)
-        return f'{{"attributes":{attributes},"name":{name},"type":{kind},"stream":{stream},"toxicity":{toxicity}}}'
+        lease = "" if self.ttl is None else f',"ttl":{self.ttl}'
+        return (
+            f'{{"attributes":{attributes},"name":{name},"type":{kind},"stream":{stream},"toxicity":{toxicity}{lease}}}'
+        )
 
 
-def parse_toxic(body: bytes, taken: Container[str]) -> Toxic:
+def parse_toxic(body: bytes, end: str, taken: Container[str]) -> Toxic:
     """Read a new toxic whose name may not be in `taken`; values are not range-checked, as in the real server.
+
+    Args:
+        body: what was sent.
+        end: why there is no more of it.
+        taken: the names of the proxy's toxics.
 
     Raises:
         ApiError: 400 or 409, in the order in which the real server looks.
     """
     try:
-        given = go_json.members(go_json.decode(body), "toxics.ToxicWrapper")
-        attributes = go_json.object_field(given, "attributes", _WRAPPER, "toxics.NoopToxic")
-        name, kind_name, stream = (
-            go_json.text_field(given, field, _WRAPPER, default)
-            for field, default in (("name", ""), ("type", ""), ("stream", DOWNSTREAM))
-        )
-        toxicity = go_json.float32_field(given, "toxicity", _WRAPPER, 1.0)
+        value = go_json.decode(body, end=end)
+        given = fill(_WRAPPER, value).checked()
     except go_json.DecodeError as e:
-        raise ApiError(400, f"bad request body: {e}") from e
+        raise _bad_request(e) from e
+    kind, stream = given.get("type", ""), given.get("stream", DOWNSTREAM)
     if stream.lower() not in DIRECTIONS:
         raise ApiError(400, "stream was invalid, can be either upstream or downstream")
-    if kind_name not in KINDS:
+    if kind not in KINDS:
         raise ApiError(400, "invalid toxic type")
-    name = name or f"{kind_name}_{stream}"
+    name = given.get("name") or f"{kind}_{stream}"
     if name in taken:
         raise ApiError(409, "toxic already exists")
-    values = dict.fromkeys(KINDS[kind_name].attributes, 0)
-    values.update(_attributes(kind_name, attributes))
-    return Toxic(name, kind_name, stream, toxicity, values)
+    try:
+        attributes = fill(_ATTRIBUTES[kind], value).checked().get("attributes")
+    except go_json.DecodeError as e:
+        raise _bad_request(e) from e
+    values = {**dict.fromkeys(KINDS[kind].attributes, 0), **(attributes or {})}
+    return Toxic(name, kind, stream, given.get("toxicity", 1.0), values, _ttl(given))
 
 
-def update_toxic(toxic: Toxic, body: bytes) -> None:
-    """Merge attributes and toxicity from `body` into `toxic`; name, type and stream are ignored.
+def update_toxic(toxic: Toxic, body: bytes, end: str) -> bool:
+    """Merge attributes, toxicity and TTL from `body` into `toxic`; name, type and stream are ignored.
+
+    Returns:
+        whether a TTL was given.
 
     Raises:
-        ApiError: 400; nothing has changed then.
+        ApiError: 400. Attributes that fit have changed all the same, and take effect with the next run: the real
+            server decodes into the toxic itself.
     """
-    go_type = 'struct { Attributes interface {} "json:\\"attributes\\""; Toxicity float32 "json:\\"toxicity\\"" }'
     try:
-        given = go_json.members(go_json.decode(body), go_type)
-        raw = go_json.object_field(given, "attributes", "", f"toxics.{KINDS[toxic.kind].struct}")
-        toxicity = go_json.float32_field(given, "toxicity", "", toxic.toxicity)
+        filled = fill(_UPDATES[toxic.kind], go_json.decode(body, end=end))
+        toxic.attributes.update(filled.values.get("attributes") or {})
+        given = filled.checked()
     except go_json.DecodeError as e:
-        raise ApiError(400, f"bad request body: {e}") from e
-    toxic.attributes.update(_attributes(toxic.kind, raw))
-    toxic.toxicity = toxicity
+        raise _bad_request(e) from e
+    ttl = _ttl(given)
+    toxic.toxicity = given.get("toxicity", toxic.toxicity)
+    if "ttl" in given:
+        toxic.ttl = ttl
+    return "ttl" in given
 
 
-def _attributes(kind_name: str, given: Mapping[str, Any]) -> dict[str, int]:
-    kind = KINDS[kind_name]
-    try:
-        return {
-            name: go_json.int64(given[name], f"{kind.struct}.attributes.{name}", kind.go_type)
-            for name in kind.attributes
-            if name in given
-        }
-    except go_json.DecodeError as e:
-        raise ApiError(400, f"bad request body: {e}") from e
+def _ttl(given: dict[str, object]) -> int | None:
+    ttl = given.get("ttl")
+    if isinstance(ttl, int) and not 0 < ttl <= MAX_TTL_MS:
+        raise ApiError(400, f"ttl must be between 1 and {MAX_TTL_MS} milliseconds")
+    return ttl if isinstance(ttl, int) else None
+
+
+def _bad_request(error: go_json.DecodeError) -> ApiError:
+    return ApiError(400, f"bad request body: {error}")
+
+
+def _attributes_of(kind: Kind) -> Struct:
+    return Struct(
+        f"toxics.{kind.struct}",
+        {name: Field(kind.go_type, f"{kind.struct}.attributes.{name}") for name in kind.attributes},
+    )
+
+
+def _attributes_field(kind: Kind) -> Field:
+    return Field(f"toxics.{kind.struct}", ".attributes", pointer=True, inner=_attributes_of(kind))
+
+
+_NO_ATTRIBUTES = Struct("toxics.NoopToxic", {})
+_WRAPPER = Struct(
+    "toxics.ToxicWrapper",
+    {
+        "attributes": Field("toxics.NoopToxic", "ToxicWrapper.attributes", pointer=True, inner=_NO_ATTRIBUTES),
+        "name": Field("string", "ToxicWrapper.name"),
+        "type": Field("string", "ToxicWrapper.type"),
+        "stream": Field("string", "ToxicWrapper.stream"),
+        "toxicity": Field("float32", "ToxicWrapper.toxicity"),
+        "ttl": Field("int64", "ToxicWrapper.ttl", pointer=True),
+    },
+)
+_ATTRIBUTES = {
+    name: Struct('struct { Attributes interface {} "json:\\"attributes\\"" }', {"attributes": _attributes_field(kind)})
+    for name, kind in KINDS.items()
+}
+_UPDATES = {
+    name: Struct(
+        'struct { Attributes interface {} "json:\\"attributes\\""; Toxicity float32 "json:\\"toxicity\\"" }',
+        {
+            "attributes": _attributes_field(kind),
+            "toxicity": Field("float32", ".toxicity"),
+            "ttl": Field("int64", ".ttl", pointer=True),
+        },
+    )
+    for name, kind in KINDS.items()
+}

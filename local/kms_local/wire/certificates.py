@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
-import ssl
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -16,7 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _VALID = dt.timedelta(days=30)
-_SKEW = dt.timedelta(minutes=5)  # a client whose clock is slightly behind must not see a certificate of the future
+_LEAST_VALID = dt.timedelta(days=1)
+_SKEW = dt.timedelta(days=2)
+"""AWS's certificates were issued long ago: a client whose clock is a day behind finds them valid, as there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +30,26 @@ class CertificateAuthority:
     def pem(self) -> bytes:
         """The certificate a client must trust."""
         return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+    @property
+    def secret_pem(self) -> bytes:
+        """Key and certificate: what `read_authority` makes the same authority of."""
+        return _key_pem(self.key) + self.pem
+
+
+def read_authority(secret_pem: bytes, *, now: float) -> CertificateAuthority | None:
+    """Return the authority that `secret_pem` keeps; None if what it signs would end within a day of POSIX time `now`.
+
+    Raises:
+        ValueError: it is not what `CertificateAuthority.secret_pem` gave.
+    """
+    key = serialization.load_pem_private_key(secret_pem, None)
+    certificate = x509.load_pem_x509_certificate(secret_pem)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise ValueError("the authority's key is of another kind")  # noqa: TRY004  of another kind than we write
+    if certificate.not_valid_after_utc.timestamp() < now + _LEAST_VALID.total_seconds():
+        return None
+    return CertificateAuthority(key, certificate, certificate.not_valid_before_utc + _SKEW)
 
 
 def make_authority(*, now: float) -> CertificateAuthority:
@@ -48,17 +67,11 @@ def make_authority(*, now: float) -> CertificateAuthority:
     return CertificateAuthority(key, certificate, made_at)
 
 
-def server_context(authority: CertificateAuthority, names: Iterable[str]) -> ssl.SSLContext:
-    """Return a TLS context whose certificate is good for `names`, host names or IP addresses."""
+def server_pem(authority: CertificateAuthority, names: Iterable[str]) -> bytes:
+    """Return a new key and a certificate that is good for `names`, host names or IP addresses."""
     key = ec.generate_private_key(ec.SECP256R1())
     certificate = _server_certificate(authority, key, list(names))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    with tempfile.NamedTemporaryFile(suffix=".pem") as file:  # ssl reads keys from files alone; mode 0600, gone at once
-        file.write(_key_pem(key) + certificate.public_bytes(serialization.Encoding.PEM))
-        file.flush()
-        context.load_cert_chain(Path(file.name))
-    return context
+    return _key_pem(key) + certificate.public_bytes(serialization.Encoding.PEM)
 
 
 def _server_certificate(

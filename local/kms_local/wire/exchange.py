@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from http import HTTPStatus
 
 from kms_local.clock import http_date
 
+_NO_CONTENT = 204
+_PHRASES = {int(status): status.phrase for status in HTTPStatus}
 MAX_BODY_BYTES = 2 * 1024 * 1024  # twice CloudWatch's own limit of 1 MB, the largest of any service here
 
 
@@ -33,11 +36,25 @@ class Response:
     headers: tuple[tuple[str, str], ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """Where an answer is cut off, and its connection with it."""
+
+    at: int
+    """How many bytes of the body are sent; with `in_head`, of the whole answer, and no byte of the body."""
+    in_head: bool = False
+    reset: bool = False
+    """Whether the connection ends with a RST, not with a FIN. Either way it ends without a word from TLS."""
+
+
+answer_cut: ContextVar[Cut | None] = ContextVar("answer_cut", default=None)
+"""Where to cut the answer to the request under way: set while a handler runs, obeyed when it has ended."""
+
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def wire_form(response: Response, *, now: float, keep_alive: bool, head_only: bool) -> bytes:
-    """Return an answer as it goes over the wire, in one piece: over TLS that is one record if it is small.
+def wire_parts(response: Response, *, now: float, keep_alive: bool, head_only: bool) -> tuple[bytes, bytes]:
+    """Return an answer's head and body as they go over the wire.
 
     Args:
         response: the answer.
@@ -49,16 +66,13 @@ def wire_form(response: Response, *, now: float, keep_alive: bool, head_only: bo
     if response.content_type:
         lines.append(f"Content-Type: {response.content_type}")
     lines += [f"{name}: {value}" for name, value in response.headers]
-    if response.status != HTTPStatus.NO_CONTENT:
+    if response.status != _NO_CONTENT:
         lines.append(f"Content-Length: {len(response.body)}")
     if not keep_alive:
         lines.append("Connection: close")
-    head = ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
-    return head if head_only else head + response.body
+    lines.append("\r\n")
+    return "\r\n".join(lines).encode("latin-1"), b"" if head_only else response.body
 
 
 def _phrase(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "Unknown"
+    return _PHRASES.get(status, "Unknown")

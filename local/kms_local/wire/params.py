@@ -43,8 +43,8 @@ class Params:
     def number(self, name: str) -> float | None:
         """Return a number, or None when it was not given; NaN and infinities may come as JSON strings."""
         value = self._members.get(name)
-        if value in {"NaN", "Infinity", "-Infinity"}:
-            return float(cast("str", value))
+        if isinstance(value, str) and value in {"NaN", "Infinity", "-Infinity"}:
+            return float(value)
         return cast("float | None", self._typed(name, (int, float)))
 
     def flag(self, name: str) -> bool:

@@ -15,7 +15,7 @@
       if (now.data !== next.data) now.data = next.data;
       return;
     }
-    if (now.nodeType !== Node.ELEMENT_NODE) return;
+    if (now.nodeType !== Node.ELEMENT_NODE || now.getAttribute("aria-busy") === "true") return;
     for (const { name, value } of next.attributes) {
       if (now.getAttribute(name) !== value) now.setAttribute(name, value);
     }
@@ -52,7 +52,7 @@
     document.title = "No answer · kms-watchdog";
   }
 
-  async function look() {
+  async function refresh() {
     try {
       const answer = await fetch("/fragment", { cache: "no-store", signal: AbortSignal.timeout(GIVE_UP_MS) });
       if (!answer.ok) throw new Error(String(answer.status));
@@ -60,8 +60,50 @@
     } catch {
       admit();
     }
+  }
+
+  async function look() {
+    await refresh();
     setTimeout(whenSeen, EVERY_MS);
   }
+
+  // A canary that a person lets look now: the button waits, the answer is said aloud, and the place is kept.
+  async function run(form) {
+    const button = form.querySelector("button");
+    form.setAttribute("aria-busy", "true");
+    button.setAttribute("aria-disabled", "true"); // not `disabled`: that would take the focus away
+    try {
+      const answer = await fetch(form.action, { method: "POST", headers: { Accept: "application/json" } });
+      say(told(await answer.json(), answer.status));
+    } catch {
+      say("No answer from the watchdog.");
+    }
+    form.removeAttribute("aria-busy");
+    button.removeAttribute("aria-disabled");
+    refresh();
+  }
+
+  function told(result, status) {
+    if (status === 401) return "You are signed out. Sign in again.";
+    if (!result.outcome) return result.message || `Refused (${status}).`;
+    const where = [result.canary.replaceAll("_", " "), result.region, result.key].filter(Boolean).join(" ");
+    const why = result.reason ? ` (${result.reason.replaceAll("_", " ")})` : "";
+    return `${where}: ${result.outcome}${why} in ${Math.round(result.duration_seconds * 1000)} ms`;
+  }
+
+  function say(text) {
+    const said = document.getElementById("said");
+    said.textContent = text;
+    clearTimeout(say.timer);
+    say.timer = setTimeout(() => (said.textContent = ""), 15000);
+  }
+
+  document.addEventListener("submit", (event) => {
+    const form = event.target.closest("form.run");
+    if (!form) return;
+    event.preventDefault();
+    if (form.getAttribute("aria-busy") !== "true") run(form);
+  });
 
   function whenSeen() {
     if (!document.hidden) look();

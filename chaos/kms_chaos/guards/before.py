@@ -1,4 +1,4 @@
-"""What must be true before a drill may touch anything. Guards fail closed: one that cannot be checked does not hold."""
+"""Guards that look at this machine and at the alarms: leftovers, halts, windows, the daemon."""
 
 from __future__ import annotations
 
@@ -6,51 +6,23 @@ import fcntl
 import http.client
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from kms_chaos.alarms import UNREADABLE, AlarmBoard
 from kms_chaos.durable import sync_folder
+from kms_chaos.guards.checking import CannotTellError, NotHeldError, RefusedError
+from kms_core.clock import Clock
 from kms_watchdog.config import Settings
 from kms_watchdog.drills import folder as folders
-from kms_watchdog.drills import journal
+from kms_watchdog.drills import halt_order, journal
+from kms_watchdog.drills.windows import Calendar
 
 _DAEMON_SECONDS = 2.0
 _HTTP_OK = 200
-
-
-class RefusedError(RuntimeError):
-    """The drill may not start; the message says why. Nothing was touched."""
-
-
-class NotHeldError(Exception):
-    """A guard looked, and what must be true is not."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GuardResult:
-    """What one guard found."""
-
-    guard: str
-    held: bool
-    detail: str
-
-
-def check(guards: Mapping[str, Callable[[], str]]) -> tuple[GuardResult, ...]:
-    """Ask every guard; each returns what it saw, or raises."""
-    return tuple(_ask(name, guard) for name, guard in guards.items())
-
-
-def _ask(name: str, guard: Callable[[], str]) -> GuardResult:
-    try:
-        return GuardResult(guard=name, held=True, detail=guard())
-    except NotHeldError as e:
-        return GuardResult(guard=name, held=False, detail=str(e))
-    except Exception as e:  # noqa: BLE001 - a guard that crashed has not held: guards fail closed
-        return GuardResult(guard=name, held=False, detail=f"could not be checked: {type(e).__name__}: {e}")
 
 
 def daemon_watches(settings: Settings) -> str:
@@ -59,18 +31,18 @@ def daemon_watches(settings: Settings) -> str:
     try:
         url = str(json.loads(path.read_text(encoding="utf-8"))["url"])
     except (OSError, ValueError, KeyError, TypeError) as e:
-        raise NotHeldError(f"no kms-watchdog daemon runs on {settings.state.dir} (no readable http.json)") from e
+        raise CannotTellError(f"no kms-watchdog daemon runs on {settings.state.dir} (no readable http.json)") from e
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_DAEMON_SECONDS)
     try:
         connection.request("GET", "/livez")
         status = connection.getresponse().status
     except OSError as e:
-        raise NotHeldError(f"the kms-watchdog daemon does not answer at {url}") from e
+        raise CannotTellError(f"the kms-watchdog daemon does not answer at {url}") from e
     finally:
         connection.close()
     if status != _HTTP_OK:
-        raise NotHeldError(f"the kms-watchdog daemon at {url} says {status} on /livez")
+        raise CannotTellError(f"the kms-watchdog daemon at {url} says {status} on /livez")
     return f"{url}/livez says {status}"
 
 
@@ -98,6 +70,27 @@ def _closed(found: folders.DrillFolder) -> bool:
         return journal.read(found.journal).closed
     except journal.JournalError:
         return True  # nothing can be appended to a broken chain; that it is broken is the reader's alarm
+
+
+def nobody_halts(state_dir: Path) -> str:
+    """See that no halt is engaged; one that cannot be read is."""
+    try:
+        order = halt_order.read(state_dir)
+    except halt_order.HaltOrderError as e:
+        raise NotHeldError(f"a halt is engaged: {e}") from e
+    if order is not None:
+        raise NotHeldError(f"{order}; `kms-chaos resume` ends it")
+    return "no halt is engaged"
+
+
+def window_is_open(calendar: Calendar, clock: Clock, *, for_seconds: float = 0.0) -> str:
+    """See that drills are allowed now, and still will be when a fault that may last `for_seconds` must be over."""
+    now = clock.now_utc()
+    if why := calendar.why_not(now):
+        raise NotHeldError(f"no drill now: {why}")
+    if why := calendar.why_not(now + timedelta(seconds=for_seconds)):
+        raise NotHeldError(f"the drill may last {for_seconds:.0f} s, and then: {why}")
+    return f"{now:%Y-%m-%d %H:%M} UTC is not blocked and in a window" if calendar.windows else "no windows are set"
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""The commands of `kms-chaos`, one module each; a module's `command` is what `cli` registers."""

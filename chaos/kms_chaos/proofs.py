@@ -1,0 +1,135 @@
+"""Read the runs of a state folder, and judge each again: what counts is what its journal proves, not what it says.
+
+A `verdict.json`, or a verdict in the journal, that is not what the journal proves is named, and the run does not count.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from kms_chaos.drill import Drill
+from kms_chaos.judge import judge
+from kms_chaos.judging.history import History
+from kms_watchdog.drills.folder import DrillFolder, folders
+from kms_watchdog.drills.journal import Journal, JournalError, parse_all
+from kms_watchdog.drills.verdict import Judgement, Verdict
+
+_OPEN = "the journal is not closed: it runs still, or waits to be healed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """One run that can be believed, and what it proves."""
+
+    run_id: str
+    drill: Drill
+    judgement: Judgement
+    ended_at_utc: datetime
+    hurt: tuple[str, ...]
+    """The regions that a fault was ordered for."""
+    purposes: tuple[str, ...]
+    alarms: tuple[tuple[str, str], ...]
+    """Alarm and region of those that had to fire."""
+
+    @property
+    def verdict(self) -> Verdict:
+        """What its journal proves."""
+        return self.judgement.verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doubt:
+    """One run that does not count, and why."""
+
+    run_id: str
+    why: str
+    open: bool = False
+    """Whether it is merely not finished: it may run still, or wait to be healed. Else somebody should look at it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One run's folder as it was read: the bytes, and what they prove or why they prove nothing."""
+
+    folder: DrillFolder
+    raw: bytes
+    """The journal."""
+    journal: Journal | None
+    """None when it is broken."""
+    found: Proof | Doubt
+    judgement: Judgement | None
+    """What the journal proves, whether it counts or not; None when it cannot be judged."""
+
+
+def read(state_dir: Path) -> Iterator[Run]:
+    """Yield every run of the state folder that left a journal or a verdict, in order of time."""
+    return (read_one(where) for where in folders(state_dir) if where.journal.is_file() or where.verdict.is_file())
+
+
+def found(state_dir: Path) -> tuple[tuple[Proof, ...], tuple[Doubt, ...]]:
+    """Return what counts, and what does not."""
+    all_found = [run.found for run in read(state_dir)]
+    counts = tuple(one for one in all_found if isinstance(one, Proof))
+    return counts, tuple(one for one in all_found if isinstance(one, Doubt))
+
+
+def read_one(where: DrillFolder) -> Run:
+    """Return the run in one folder.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    raw = where.journal.read_bytes() if where.journal.exists() else b""
+    try:
+        journal = parse_all(raw)
+        history, judgement = History.of(journal), judge(journal)
+    except (JournalError, KeyError, TypeError, ValueError) as e:  # an edited chain, or records of another version
+        why = " ".join(f"the journal is broken: {e}".split())
+        return Run(folder=where, raw=raw, journal=None, found=Doubt(run_id=where.run_id, why=why), judgement=None)
+    why = _doubt(where, journal, judgement)
+    doubt = Doubt(run_id=where.run_id, why=why or _OPEN, open=not why)
+    found = doubt if why or not journal.closed else _proof(history, journal, judgement)
+    return Run(folder=where, raw=raw, journal=journal, found=found, judgement=judgement)
+
+
+def _doubt(where: DrillFolder, journal: Journal, judgement: Judgement) -> str:
+    """Return why the run does not count; empty when it does."""
+    if judgement.run_id != where.run_id:
+        return f"its journal is that of {judgement.run_id}"
+    if journal.torn and journal.closed:
+        return "something follows the journal's last line"
+    said = [str(r.fields["verdict"]) for r in journal.records if r.event == "verdict"]
+    if said and said[-1] != judgement.verdict:
+        return f"the journal says {said[-1]}, and proves {judgement.verdict}"
+    return _file_doubt(where, judgement)
+
+
+def _file_doubt(where: DrillFolder, judgement: Judgement) -> str:
+    try:
+        said = json.loads(where.verdict.read_bytes())
+        told = {name: said[name] for name in ("run_id", "drill", "region", "verdict", "journal_head")}
+    except FileNotFoundError:
+        return ""  # a drill that was healed has none; the journal is what counts
+    except (ValueError, KeyError, TypeError) as e:
+        return f"verdict.json cannot be read: {type(e).__name__}"
+    proved = {name: value for name, value in judgement.to_json().items() if name in told}
+    differs = [name for name in told if told[name] != proved[name]]
+    return f"verdict.json says {differs[0]} {told[differs[0]]}, the journal {proved[differs[0]]}" if differs else ""
+
+
+def _proof(h: History, journal: Journal, judgement: Judgement) -> Proof:
+    hurt = {order.region for order in h.orders}
+    rules = h.drill.alarms.must_fire
+    return Proof(
+        run_id=h.run_id,
+        drill=h.drill,
+        judgement=judgement,
+        ended_at_utc=journal.records[-1].at_utc,
+        hurt=tuple(region for region in h.regions if region in hurt),
+        purposes=h.purposes,
+        alarms=tuple((rule.alarm, region) for rule in rules for region in rule.regions(h.targets, h.regions)),
+    )
