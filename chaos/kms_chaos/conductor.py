@@ -24,6 +24,7 @@ from kms_chaos.faults.toxiproxy import Toxiproxy
 from kms_chaos.halt import HaltedError, second_timer
 from kms_chaos.journal_writer import JournalWriteError
 from kms_chaos.judging.workload_and_breaker import LEAST_OPERATIONS
+from kms_chaos.lease import FencedError, LeaseUnreachableError
 from kms_chaos.run import Run
 from kms_chaos.scene import both_lanes_serve, in_state, steady
 from kms_chaos.tape import JournalTape
@@ -53,7 +54,10 @@ class Conductor:
         board: alarms.AlarmBoard,
         tape: JournalTape,
         upstreams: Mapping[str, str],
+        may_act: Callable[[], None] = lambda: None,
     ) -> None:
+        """Take `run` through its phases; `may_act` is asked right before each fault, and raises when it may not be."""
+        self._may_act = may_act
         self._run, self._server, self._board, self._tape = run, server, board, tape
         self._clock, self._halt, self._drill = run.clock, run.halt, run.drill
         self._rng = random.Random(run.run_id)  # noqa: S311 - synthetic plaintexts, repeatable by the run's name
@@ -85,6 +89,8 @@ class Conductor:
                 self._play(scene)
         except (HaltedError, UnmetError) as e:
             self._interrupted(str(e))
+        except (FencedError, LeaseUnreachableError) as e:
+            self._interrupted(f"the drill lease: {e}")
         except (ToxiproxyError, KmsCoreError, RouteError) as e:
             self._interrupted(f"{type(e).__name__}: {e}")
         except JournalWriteError:
@@ -159,6 +165,7 @@ class Conductor:
             self._tape.record_now(event, fault_id=order.id, fault=order.kind, region=order.region, **shown)
 
         lifted = partial(note, "fault-removed")
+        self._may_act()
         with applied(order, site, lifted=lambda shown: lifted({**shown, "by": "drill"})) as shown:
             note("fault-injected", {**shown, "bite": bite(order.plan).to_json()})
             yield

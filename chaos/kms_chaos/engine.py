@@ -9,6 +9,7 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from kms_chaos import alarms, durable, guards, stage
@@ -20,7 +21,7 @@ from kms_chaos.faults import route_check
 from kms_chaos.guards.admission import Admission
 from kms_chaos.halt import HaltedError
 from kms_chaos.journal_writer import JournalWriter
-from kms_chaos.lease import DrillLease, FaultNote, FencedError, LeaseUnreachableError, held
+from kms_chaos.lease import DrillLease, FaultNote, FencedError, LeaseUnreachableError, before_acting, held
 from kms_chaos.lease_choice import lease_of
 from kms_chaos.run import Run, cache_seconds
 from kms_chaos.scene import Scene
@@ -71,7 +72,7 @@ def conduct(
         for result in checked:
             tape.record("guard-checked", guard=result.guard, held=result.held, detail=result.detail)
         with keeper.streaming(writer, tape.record), _guarded(admission, run, tape):
-            restored = conductor(run, server, board, tape, upstreams).perform()
+            restored = conductor(run, server, board, tape, upstreams, partial(before_acting, lease)).perform()
         _settle(lease, run, tape, restored=restored)
         _finish(run, tape, judge, restored=restored)
         keeper.finish()

@@ -14,11 +14,19 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from kms_chaos import engine
 from kms_chaos.cli import cli
+from kms_chaos.conductor import Conductor
+from kms_chaos.drill import find
 from kms_chaos.faults.toxiproxy import Toxiproxy
+from kms_chaos.judge import judge
+from kms_chaos.run import plan
+from kms_chaos.stage import Stage
 from kms_core import SystemClock
+from kms_watchdog import config as configuration
 from kms_watchdog.drills import journal
-from kms_watchdog.drills.folder import DrillFolder, folders
+from kms_watchdog.drills.folder import DrillFolder, drills_dir, folders
+from kms_watchdog.drills.verdict import Verdict
 
 Wait = Callable[[Callable[[], bool], float, str], None]
 MakeConfig = Callable[..., Path]
@@ -149,6 +157,36 @@ def test_a_halt_restores_first(
     found = journal.read(only_run(config).journal)
     assert found.closed
     assert next(r.fields["reason"] for r in found.records if r.event == "interrupted") == number.name
+
+
+class Frozen(Conductor):
+    """Stands still before its fault for so long that another drill takes the lease."""
+
+    def _baseline(self, scene: Stage) -> None:
+        super()._baseline(scene)
+        lease = drills_dir(self._run.settings.state.dir) / "lease.json"
+        values = json.loads(lease.read_text(encoding="utf-8"))
+        lease.write_text(json.dumps({**values, "token": values["token"] + 1}), encoding="utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("daemon_lives")
+def test_who_has_lost_the_lease_breaks_nothing(
+    local_aws: Any, make_config: MakeConfig, short_drill: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked right before the fault, not only by the thread that renews: that one may not have woken yet."""
+    for name, value in local_aws.environment.items():
+        monkeypatch.setenv(name, value)
+    settings = configuration.load(make_config())
+    run = plan(settings, find(str(short_drill)), region=None, clock=SystemClock())
+
+    engine.conduct(run, lambda run: judge(journal.read(run.folder.journal)), lambda _tape: None, Frozen)
+
+    found = journal.read(run.folder.journal)
+    assert found.closed
+    assert "fault-injected" not in {record.event for record in found.records}
+    assert ["the drill lease" in r.fields["reason"] for r in found.records if r.event == "interrupted"] == [True]
+    assert judge(found).verdict is Verdict.INCONCLUSIVE
 
 
 @pytest.mark.slow

@@ -337,3 +337,21 @@ def test_the_command_makes_every_form(tmp_path: Path, form: str) -> None:
     assert output.read_text(encoding="utf-8") == expected
     assert where.report.exists() is (form == "html")
     assert "HELD" in expected
+
+
+def test_what_is_sealed_is_not_written_again(tmp_path: Path) -> None:
+    """The same bytes are fine; other ones would make `kms-chaos verify` say that the report was edited."""
+    where = DrillFolder(tmp_path / RUN_ID)
+    make_folder(where.path)
+    where.journal.write_bytes(held_story().raw())
+    assert CliRunner().invoke(cli, ["report", str(where.path)]).exit_code == 0
+    where.report.write_text("as an earlier version wrote it", encoding="utf-8")
+    where.manifest.write_text("{}", encoding="utf-8")
+
+    refused = CliRunner().invoke(cli, ["report", str(where.path)])
+    kept = CliRunner().invoke(cli, ["report", str(where.path), "--output", str(tmp_path / "other.html")])
+
+    assert (refused.exit_code, kept.exit_code) == (4, 0)
+    assert "is sealed" in refused.output
+    assert where.report.read_text(encoding="utf-8") == "as an earlier version wrote it"
+    assert "HELD" in (tmp_path / "other.html").read_text(encoding="utf-8")

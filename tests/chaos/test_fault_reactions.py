@@ -9,6 +9,8 @@ from fault_bench import CONTEXT, OTHER, TARGET, Bench, Heard, order_of, region_o
 
 from kms_core import Core, KeyConfig, KmsDeniedError, KmsUnavailableError
 
+pytestmark = pytest.mark.slow
+
 REGIONS = ("us-east-1", "us-west-2", "eu-west-1")
 
 

@@ -30,6 +30,8 @@ from kms_watchdog.config import load
 from kms_watchdog.drills import journal
 from kms_watchdog.drills.folder import folders
 
+pytestmark = pytest.mark.slow
+
 MakeConfig = Callable[..., Path]
 CLOCK = SystemClock()
 

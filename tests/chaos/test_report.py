@@ -10,6 +10,8 @@ from kms_chaos.judge import judge
 from kms_chaos.report import render
 from kms_chaos.testing import END, Story, held_story, of
 
+pytestmark = pytest.mark.slow
+
 
 def report(story: Story) -> str:
     journal = story.journal()

@@ -170,6 +170,7 @@ def test_a_throttled_sts_is_asked_elsewhere(local_aws: Any, local_credentials: N
     assert (throttled.asked, sts.asked) == (["AssumeRole"], ["AssumeRole"])
 
 
+@pytest.mark.slow
 def test_silence_of_sts_is_no_outage_of_kms(local_aws: Any, local_credentials: None, sts: Sts, recorder: Any) -> None:
     """Requests that wait for credentials say nothing of the region that they would be sent to."""
     sts.hold = threading.Event()
@@ -235,6 +236,7 @@ def test_a_profile_that_is_not_there_is_a_wrong_configuration(
         Core(config)
 
 
+@pytest.mark.slow
 def test_credentials_that_come_later_are_found(local_aws: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The core starts without any, says so, and goes on when somebody has given them."""
     credential_process(monkeypatch, tmp_path, "")

@@ -27,6 +27,8 @@ from kms_watchdog.key_rotations import KeyRotations
 from kms_watchdog.results import Kind, Outcome, Reason
 from kms_watchdog.state_folder import StateFolder
 
+pytestmark = pytest.mark.slow
+
 EAST, WEST, _ = REGIONS
 KINDS = (Kind.CROSS_REGION, Kind.FAILOVER_PATH, Kind.GOLDEN, Kind.MUST_FAIL_CORE, Kind.MUST_FAIL_KMS)
 

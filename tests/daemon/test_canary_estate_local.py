@@ -37,6 +37,8 @@ from kms_watchdog.estate.plan import Group
 from kms_watchdog.estate.roles import RoleBook, RoleReader
 from kms_watchdog.results import CanaryResult, Outcome, Reason
 
+pytestmark = pytest.mark.slow
+
 KINDS = ("round_trip", "key_state", "replica_drift", "application_access", "headroom")
 READING = KINDS[1:4]
 SERVICE = "arn:aws:iam::123456789012:role/ParkerFlightServiceRole"

@@ -19,6 +19,8 @@ from waiting import wait_until
 
 from kms_watchdog.results import Mode, Outcome
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["config", "provisioned", "start"]
 
 FAILURES = ("error", "timeout", "throttled", "denied", "mismatch")

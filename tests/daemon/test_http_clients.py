@@ -18,6 +18,8 @@ from kms_watchdog.results import CanaryResult
 from kms_watchdog.web.connection import Bounds
 from kms_watchdog.web.flights import Sharing
 
+pytestmark = pytest.mark.slow
+
 QUICK = Bounds(connections=20, refused_at_once=5, client_seconds=0.4, check_seconds=0.1, gives_way_seconds=0.1)
 PATIENT = Bounds(connections=20, refused_at_once=5, gives_way_seconds=0.2)
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"

@@ -23,6 +23,8 @@ from kms_watchdog.estate.desired import PURPOSE_TAG, DesiredKey, desired_keys
 from kms_watchdog.estate.kms_admin import EstateError, KmsAdmin
 from kms_watchdog.estate.plan import Group, Step
 
+pytestmark = pytest.mark.slow
+
 ALL: frozenset[Group] = frozenset({"keys", "aliases", "rotation"})
 MAX_CALLS = 60
 

@@ -177,6 +177,7 @@ def test_a_bad_configuration_changes_nothing(site: Site) -> None:
     assert site.value("config_last_reload_successful") == 1
 
 
+@pytest.mark.slow
 def test_reloads_leave_nothing_behind(site: Site) -> None:
     """Every thread that a replaced daemon began ends; no open file, no client, no daemon more after eight than two."""
     began_with, born = set(threading.enumerate()), set[threading.Thread]()

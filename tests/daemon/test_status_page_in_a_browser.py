@@ -28,6 +28,8 @@ from kms_watchdog.web.documents import status_document
 from kms_watchdog.web.page import Viewer
 from kms_watchdog.web.server import WebServer, bind, url_of
 
+pytestmark = pytest.mark.slow
+
 FLAGS = (
     "--headless",
     "--no-sandbox",

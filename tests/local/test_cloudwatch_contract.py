@@ -183,7 +183,10 @@ def _real() -> Iterator[Backend]:
     client.close()
 
 
-@pytest.fixture(params=[*LOCAL, "moto", "aws"])
+FAST, *SLOW = *LOCAL, "moto", "aws"
+
+
+@pytest.fixture(params=[FAST, *(pytest.param(each, marks=pytest.mark.slow) for each in SLOW)])
 def backend(request: pytest.FixtureRequest) -> Iterator[Backend]:
     """Each claim is held against each of them."""
     makers = {"moto": _moto, "aws": _real}

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+pytestmark = pytest.mark.slow
+
 FLAGS = ("--keep-state", "--no-toxiproxy", "--creating-seconds", "0", "--regions", "us-east-1,us-west-2")
 
 

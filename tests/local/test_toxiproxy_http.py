@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 HOST = b"Host: x\r\n"
 NAMELESS = b'{"name":"","upstream":"a:1"}'
 NO_NAME = '{"error":"missing required field: name","status":400}\n'

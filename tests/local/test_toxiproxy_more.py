@@ -24,6 +24,8 @@ from kms_local.toxiproxy.collection import ProxyCollection
 from kms_local.toxiproxy.errors import ApiError
 from kms_local.toxiproxy.http_messages import Head, Request, Response
 
+pytestmark = pytest.mark.slow
+
 COMMAND = (sys.executable, "-m", "kms_local", "toxiproxy")
 TOKEN = "letmein"
 

@@ -10,7 +10,9 @@ from kms_chaos import durable
 from kms_chaos.commands.options import config_option, explained, folder_of, journal_of, load
 from kms_chaos.export.account import account
 from kms_chaos.export.forms import FORMS
+from kms_chaos.guards import RefusedError
 from kms_chaos.judge import judge
+from kms_watchdog.drills.folder import DrillFolder
 
 
 @click.command("report")
@@ -43,5 +45,18 @@ def command(which: str, config: Path, form: str, output: Path | None) -> None:
         if path is None:
             click.echo(text, nl=False)
             return
-        durable.write(path, text.encode())
+        _write(path, text.encode(), where)
         click.echo(path)
+
+
+def _write(path: Path, content: bytes, where: DrillFolder) -> None:
+    """Write `content`, unless that would change what is sealed: `kms-chaos verify` would call it edited, rightly.
+
+    Raises:
+        RefusedError: it would.
+    """
+    sealed = where.manifest.exists() and path.resolve().parent == where.path.resolve()
+    if not sealed:
+        durable.write(path, content)
+    elif not path.exists() or path.read_bytes() != content:
+        raise RefusedError(f"{where.run_id} is sealed, and this would be another {path.name}: give --output elsewhere")
