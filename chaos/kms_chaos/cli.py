@@ -14,12 +14,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kms_chaos import drill, durable, engine, heal, screen
+from kms_chaos import drill, durable, engine, heal, notify, screen
 from kms_chaos.commands import approve, catalogue, evidence, evidence_store, report, score, verify
 from kms_chaos.commands.drills import check_command, list_command, plan_command
 from kms_chaos.commands.halt import halt_command, resume_command
 from kms_chaos.commands.options import BAD, config_option, explained, folder_of, journal_of, load, run_folder
 from kms_chaos.drill import DrillError
+from kms_chaos.evidence import late
 from kms_chaos.faults.bounded_http import ToxiproxyError
 from kms_chaos.halt import on_signals
 from kms_chaos.judge import judge as judge_journal
@@ -157,17 +158,23 @@ def judge_command(which: str, config: Path, *, as_json: bool) -> None:
 @click.option("--run", "run_id", help="Only this run; every open one when not given.")
 @config_option
 def heal_command(run_id: str | None, config: Path) -> None:
-    """Undo what a dead drill left behind, and finish its journal. Harmless when there is nothing to do."""
+    """Undo what a dead drill left behind, finish its journal, seal and send it. Harmless when there is nothing to do.
+
+    \b
+    Exit codes: 0 all is undone; 1 something is not, try again; 2 usage; 4 the drill lives.
+    Evidence that could not be signed or sent is told, and changes no exit code.
+    """  # noqa: D301 - click wants the backspace character itself: it keeps lines as they are
     with explained():
         settings = load(config)
         found = [run_folder(settings, run_id)] if run_id else list(heal.open_runs(settings.state.dir))
         if not found:
             click.echo("nothing to heal")
-        failed = [where.run_id for where in found if not _healed(where) or not _settled(settings, where)]
+        failed = [where.run_id for where in found if not _healed(settings, where) or not _settled(settings, where)]
+        _keep_evidence(settings, run_id)
         raise SystemExit(BAD if failed else 0)
 
 
-def _healed(where: DrillFolder) -> bool:
+def _healed(settings: Settings, where: DrillFolder) -> bool:
     try:
         done = heal.heal(where, SystemClock())
     except (ToxiproxyError, JournalError, UndoRecordError) as e:
@@ -175,6 +182,8 @@ def _healed(where: DrillFolder) -> bool:
         return False
     torn = "; a torn line was ended" if done.torn_line else ""
     click.echo(f"{done.run_id}: {done.reason}: {done.finding}{torn}")
+    if done.reason == "owner_dead":
+        notify.tell_healed(settings, where, SystemClock())
     return True
 
 
@@ -186,6 +195,15 @@ def _settled(settings: Settings, where: DrillFolder) -> bool:
         click.echo(f"kms-chaos: {where.run_id}: undone, but the drill lease does not know: {e}", err=True)
         return False
     return True
+
+
+def _keep_evidence(settings: Settings, run_id: str | None) -> None:
+    """Seal and send the evidence of runs that were killed; the fault is gone whether that works or not."""
+    for kept in late.keep(settings, SystemClock(), run_id):
+        if kept.error:
+            click.echo(f"kms-chaos: {kept.run_id}: evidence {' '.join(kept.error.split())}; heal again later", err=True)
+        else:
+            click.echo(f"{kept.run_id}: evidence sealed{f', all of it in {kept.place}' if kept.place else ''}")
 
 
 cli.add_command(report.command)

@@ -12,7 +12,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from kms_chaos import alarms, durable, guards, stage
+from kms_chaos import alarms, durable, guards, notify, stage
 from kms_chaos.conductor import Conductor
 from kms_chaos.evidence.keeper import Keeper
 from kms_chaos.evidence.signing import SigningRefusedError
@@ -71,10 +71,14 @@ def conduct(
         tape.record_now("run-started", **_who_and_what(run, version), **evidence, **_by_leave(admission, lease))
         for result in checked:
             tape.record("guard-checked", guard=result.guard, held=result.held, detail=result.detail)
-        with keeper.streaming(writer, tape.record), _guarded(admission, run, tape):
-            restored = conductor(run, server, board, tape, upstreams, partial(before_acting, lease)).perform()
-        _settle(lease, run, tape, restored=restored)
-        _finish(run, tape, judge, restored=restored)
+        with notify.notifying(run, tape.record, **_by_whom(admission)) as telling:
+            with keeper.streaming(writer, tape.record), _guarded(admission, run, tape):
+                restored = conductor(run, server, board, tape, upstreams, partial(before_acting, lease)).perform()
+            _settle(lease, run, tape, restored=restored)
+            judgement = _judged(run, tape, judge)
+            telling.ended(judgement, notify.stopped_by(run.folder))
+            if restored:  # else the journal stays open, and whoever finds it heals
+                tape.record_now("closed", by="drill", verdict=str(judgement.verdict))
         keeper.finish()
 
 
@@ -162,9 +166,9 @@ def _by_leave(admission: Admission, lease: DrillLease) -> dict[str, Any]:
 
 def _who_and_what(run: Run, toxiproxy_version: str) -> dict[str, Any]:
     return {
-        "drill": run.drill.name,
+        "drill": run.alias or run.drill.name,
         "target": run.drill.target.region,
-        "region": run.target,
+        "region": "" if run.alias else run.target,
         "targets": list(run.targets),
         "regions": list(run.regions),
         "purposes": sorted(run.purposes),
@@ -184,7 +188,12 @@ def _who_and_what(run: Run, toxiproxy_version: str) -> dict[str, Any]:
     }
 
 
-def _finish(run: Run, tape: JournalTape, judge: Callable[[Run], verdicts.Judgement], *, restored: bool) -> None:
+def _by_whom(admission: Admission) -> dict[str, str]:
+    leave = admission.leave
+    return {"started_by": leave.started_by if leave else "", "reason": leave.reason if leave else ""}
+
+
+def _judged(run: Run, tape: JournalTape, judge: Callable[[Run], verdicts.Judgement]) -> verdicts.Judgement:
     judgement = judge(run)
     tape.record_now(
         "verdict",
@@ -192,5 +201,4 @@ def _finish(run: Run, tape: JournalTape, judge: Callable[[Run], verdicts.Judgeme
         claims={claim.name: str(claim.verdict) for claim in judgement.claims},
         figures=dict(judgement.figures),
     )
-    if restored:  # else the journal stays open, and whoever finds it heals
-        tape.record_now("closed", by="drill", verdict=str(judgement.verdict))
+    return judgement

@@ -1,6 +1,7 @@
 """Heal a run whose owner is dead or whose time is up: undo what its undo record says, and finish its journal.
 
-Twice is harmless. Nobody's fault but the record's own is touched, and no server is ever killed.
+A run that died before it had an undo record has broken nothing: its journal is finished all the same, for an open one
+says that a drill runs. Twice is harmless. Nobody's fault but the record's own is touched, and no server is ever killed.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from kms_watchdog.drills.undo import UndoRecord
 
 _LOCK_TRIES = 10
 _LOCK_PAUSE_SECONDS = 0.05  # others look for an instant whether the owner lives, and hold the lock meanwhile
+_NOTHING_BROKEN = "nothing had been broken: no undo record was on disk yet"
 
 
 class OwnerLivesError(RuntimeError):
@@ -50,6 +52,8 @@ class _Restored:
 
     undone: tuple[undoing.Undone, ...] = ()
     finding: str = "undone and read back"
+    asked: bool = True
+    """Whether the server was asked at all."""
 
     @property
     def was_hurt(self) -> tuple[undoing.Undone, ...]:
@@ -58,8 +62,17 @@ class _Restored:
 
 
 def open_runs(state_dir: Path) -> tuple[DrillFolder, ...]:
-    """Return the folders of runs that have an undo record and no finished journal."""
-    return tuple(found for found in folders(state_dir) if found.undo.exists() and not _is_closed(found))
+    """Return the folders of runs that nobody has finished: with an undo record, a journal, or both."""
+    return tuple(found for found in folders(state_dir) if _is_open(found))
+
+
+def _is_open(found: DrillFolder) -> bool:
+    if not found.undo.exists() and not found.journal.exists():
+        return False
+    try:
+        return not journal.read(found.journal).closed
+    except JournalError:
+        return found.undo.exists()  # a broken chain cannot be continued, but what it broke can be undone
 
 
 def _is_closed(found: DrillFolder) -> bool:
@@ -73,22 +86,36 @@ def heal(where: DrillFolder, clock: Clock) -> Healed:
     """Heal the run in `where`.
 
     Raises:
-        FileNotFoundError: it has no undo record, so there is nothing that could be undone.
-        OwnerLivesError: its owner lives and has time left.
+        FileNotFoundError: there is no such folder.
+        OwnerLivesError: its owner lives and has time left, or has broken nothing yet.
+        UndoRecordError: its undo record cannot be read: a person has to look.
         ToxiproxyError: not everything could be undone; try again.
         JournalError: everything was undone, but the journal is broken and cannot be continued.
     """
-    record = undo.read(where.undo)
     try:
-        with _owned(where, clock):
-            return _heal_orphan(where, record, clock)
+        with _owned(where, clock):  # the record is read under the lock: until then its owner may write one
+            return _heal_orphan(where, _record(where), clock)
     except FolderBusyError as e:
-        if clock.now_utc() < record.expires_at_utc:
-            raise OwnerLivesError(
-                f"{where.run_id} has an owner that lives, and time until {record.expires_at_utc:%H:%M:%S} UTC"
-            ) from e
+        record = _record(where)
+        if record is None or clock.now_utc() < record.expires_at_utc:
+            until = f"time until {record.expires_at_utc:%H:%M:%S} UTC" if record else "has broken nothing yet"
+            raise OwnerLivesError(f"{where.run_id} has an owner that lives, and {until}") from e
     restored = _restore(record)  # the journal is the owner's: not a line of ours goes into it
     return Healed(run_id=where.run_id, reason="expired", finding=restored.finding)
+
+
+def _record(where: DrillFolder) -> UndoRecord | None:
+    """Return the undo record: the file's, or else the journal's copy of it; None: the run never had one."""
+    try:
+        return undo.read(where.undo)
+    except FileNotFoundError:
+        pass
+    try:
+        records = journal.read(where.journal).records
+    except JournalError:
+        return None
+    told = [r.fields["undo"] for r in records if r.event == "undo-recorded"]
+    return UndoRecord.from_json(told[-1]) if told else None
 
 
 @contextmanager
@@ -105,12 +132,24 @@ def _owned(where: DrillFolder, clock: Clock) -> Iterator[None]:
         yield
 
 
-def _heal_orphan(where: DrillFolder, record: UndoRecord, clock: Clock) -> Healed:
+def _heal_orphan(where: DrillFolder, record: UndoRecord | None, clock: Clock) -> Healed:
     if _is_closed(where):
         return Healed(run_id=where.run_id, reason="closed", finding="nothing to do: the journal is closed")
-    restored = _restore(record)
+    _drop_drafts(where)
+    if record is None and not journal.read(where.journal).records:
+        where.journal.unlink(missing_ok=True)  # empty, or a part of the first line: nothing was ever said in it
+        sync_folder(where.path)
+        return Healed(run_id=where.run_id, reason="closed", finding="nothing to do: it died before it began")
+    restored = _restore(record) if record else _Restored(finding=_NOTHING_BROKEN, asked=False)
     torn = _finish_journal(where, restored, clock)
     return Healed(run_id=where.run_id, reason="owner_dead", finding=restored.finding, torn_line=torn)
+
+
+def _drop_drafts(where: DrillFolder) -> None:
+    """Remove what was being written when the owner died: `.NAME.PID`, which was never put in its place."""
+    for path in where.path.glob(".*.*"):
+        if path.suffix[1:].isdigit():
+            path.unlink(missing_ok=True)
 
 
 def _restore(record: UndoRecord) -> _Restored:
@@ -132,15 +171,25 @@ def _finish_journal(where: DrillFolder, restored: _Restored, clock: Clock) -> bo
     torn = bool(found.torn)
     if torn:
         _cut(where.journal, len(found.torn))
+    verdict = next((str(r.fields["verdict"]) for r in found.records if r.event == "verdict"), None)
+    if verdict is None:
+        _drop_verdict(where)
     pen = _Pen(clock, found)
     for removed in _removed(found.records, restored):
         pen.line("fault-removed", **removed, by="healer", toxics_left=[])
-    pen.line("restore-verified", proxies_left=[], by="healer", finding=restored.finding)
+    if restored.asked:
+        pen.line("restore-verified", proxies_left=[], by="healer", finding=restored.finding)
     proxies = [one.proxy for one in restored.undone if one.found]
     pen.line("healed", by="healer", reason="owner_dead", proxies=proxies, torn_line=torn, finding=restored.finding)
-    pen.line("closed", by="healer", verdict=None)
+    pen.line("closed", by="healer", verdict=verdict)
     pen.write(where.journal)
     return torn
+
+
+def _drop_verdict(where: DrillFolder) -> None:
+    """Remove verdict and report of a run that died before its journal held the verdict: it was never given."""
+    where.verdict.unlink(missing_ok=True)
+    where.report.unlink(missing_ok=True)
 
 
 def _removed(records: tuple[journal.Record, ...], restored: _Restored) -> Iterator[dict[str, str]]:

@@ -38,6 +38,8 @@ class Run:
     """Why it is started, by whoever starts it."""
     approval: str = ""
     """Somebody else's leave: a file, or `latest`; empty: none is given."""
+    alias: str = ""
+    """What it is called while it lasts where a trainee may look, its regions untold; empty: nothing is hidden."""
     reach: Callable[[str], Toxiproxy] = Toxiproxy
     """How the Toxiproxy at an address is reached; another one for the same reason."""
 

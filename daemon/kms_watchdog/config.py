@@ -32,6 +32,7 @@ from kms_watchdog.configuring.drill_safety import (
 )
 from kms_watchdog.configuring.environment import ESTATE_VARIABLE
 from kms_watchdog.configuring.evidence import Evidence
+from kms_watchdog.configuring.notify import Notify
 from kms_watchdog.configuring.published import published
 from kms_watchdog.configuring.refusal import ConfigError, nearest
 from kms_watchdog.configuring.shape import Shape
@@ -457,6 +458,7 @@ class Drills(_Section):
     folder: FilePath | None = None  # drills of one's own, one TOML file each, beside the shipped ones
     slots: dict[SlotName, DrillSlot] = Field(default_factory=dict)  # none: the daemon starts no drill
     evidence: Evidence = Evidence()
+    notify: Notify = Notify()
     production: bool | None = None  # None: yes, unless a region's KMS has an address of its own in [endpoints]
     windows: Annotated[tuple[DrillWindow, ...], Field(strict=False)] = ()  # none: at any time
     blocked_dates: Annotated[tuple[str, ...], Field(strict=False)] = ()  # YYYY-MM-DD or YYYY-MM-DD/YYYY-MM-DD, UTC

@@ -12,7 +12,18 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from kms_chaos.faults.cut_plans import LEAST_ANSWER_BYTES
-from kms_chaos.faults.ordering import NO_ANSWER, Bite, FaultPlan, Ordered, bite, lacking, toxic_name, toxics, unlike
+from kms_chaos.faults.ordering import (
+    NO_ANSWER,
+    Bite,
+    FaultPlan,
+    Ordered,
+    Service,
+    bite,
+    lacking,
+    toxic_name,
+    toxics,
+    unlike,
+)
 from kms_chaos.faults.toxics import Toxic
 
 _FOR_EVER = 0  # Toxiproxy's `timeout` of 0: drop data, never close
@@ -31,12 +42,15 @@ class Blackhole(FaultPlan):
     """Everything that goes in, in either direction, is dropped, on open and on new connections."""
 
     kind: Literal["blackhole"]
+    service: Service = "kms"
+    """Another than KMS: what the drill's own watchdog asks; the way to KMS stays as it is."""
 
 
 class Refused(FaultPlan):
     """Nobody listens: open connections are closed, new ones refused."""
 
     kind: Literal["refused"]
+    service: Service = "kms"
 
 
 class Latency(FaultPlan):
@@ -150,13 +164,18 @@ def _(plan: Flapping, tag: str) -> tuple[Toxic, ...]:
 
 
 @bite.register
-def _(_plan: Blackhole) -> Bite:
-    return Bite(codes=NO_ANSWER)
+def _(plan: Blackhole) -> Bite:
+    return Bite(codes=NO_ANSWER, operations=_alone(plan.service))
 
 
 @bite.register
-def _(_plan: Refused) -> Bite:
-    return Bite(codes=frozenset({"ConnectionRefused", "ConnectionReset"}))
+def _(plan: Refused) -> Bite:
+    return Bite(codes=frozenset({"ConnectionRefused", "ConnectionReset"}), operations=_alone(plan.service))
+
+
+def _alone(service: Service) -> frozenset[str]:
+    """Return what the drill calls its requests to a service beside KMS: they alone show that it is hurt."""
+    return frozenset() if service == "kms" else frozenset({service})
 
 
 @bite.register

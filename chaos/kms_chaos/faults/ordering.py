@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import singledispatch
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -17,6 +17,8 @@ CONNECTION = NO_ANSWER | {"ConnectionRefused", "ConnectionReset", "DnsFailure", 
 """Codes of an attempt that the connection failed: what a fault of the network causes, and KMS never says."""
 
 Span = Annotated[float, Field(ge=0, le=3600)]
+Service = Literal["kms", "cloudwatch", "sts"]
+"""What of a region may be hurt: KMS, or a service that a watchdog and a core need beside it."""
 Where = Annotated[str, Field(pattern=r"^(target|others|all|[a-z]{2}(-[a-z]+)+-\d)$")]
 
 
@@ -143,6 +145,11 @@ class Ordered:
     def kind(self) -> str:
         """The kind's name."""
         return str(getattr(self.plan, "kind", ""))
+
+    @property
+    def service(self) -> str:
+        """Which of the region's services it hits."""
+        return str(getattr(self.plan, "service", "kms"))
 
     @property
     def toxics(self) -> tuple[Toxic, ...]:

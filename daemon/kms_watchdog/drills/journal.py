@@ -41,6 +41,7 @@ Events, each with the fields that only it has (what follows Chaos Toolkit's even
     lease-unsettled       error: what the drill lease could not be told at the end
     evidence-failing      what, error: what could not be stored; it stays on disk and is sent later
     evidence-recovered    what
+    notify-failed         to (which receiver), phase: started | ended | aborted, error
     interrupted           reason
     verdict               verdict, claims
     healed                by: healer, reason: owner_dead | expired | asked, proxies, torn_line, finding

@@ -80,6 +80,8 @@ class _Healing:
     reason: HealReason
     healer: Healer
     started: float
+    broke: bool
+    """Whether it had got so far as to break something: it has an undo record."""
 
 
 @dataclass(slots=True)
@@ -126,7 +128,7 @@ class DrillWatch:
                 continue
             record = self._undo_record(found)
             if record is None:
-                self._forget_if_dead(found)
+                self._finish_if_dead(found, view)
                 continue
             left[found.run_id] = record
             if self._see_to(found, record):
@@ -155,10 +157,12 @@ class DrillWatch:
             self._tell_once(found.run_id, f"{type(e).__name__}: {e}")
             return None
 
-    def _forget_if_dead(self, found: DrillFolder) -> None:
-        """Let go of a run that died before it was going to break anything: nothing is left to heal."""
-        if not found.undo.exists() and found.journal.exists() and not found.has_owner():
-            self._follower.abandon(found.run_id)
+    def _finish_if_dead(self, found: DrillFolder, view: RunView | None) -> None:
+        """Have the journal finished of a run that died before it was going to break anything: it says that it runs."""
+        if found.run_id in self._healings or found.undo.exists() or not found.journal.exists():
+            return
+        if (view is None or not view.broken) and not found.has_owner():
+            self._heal_if_due(found.run_id, view.drill if view else "", "owner_dead", broke=False)
 
     def _see_to(self, found: DrillFolder, record: UndoRecord) -> bool:
         """Start a healer where one is due; return whether the run is nobody's."""
@@ -167,18 +171,21 @@ class DrillWatch:
         reason = why_heal(record, has_owner=found.has_owner(), now_utc=self._clock.now_utc())
         if reason is None or self._views()[found.run_id].closed:
             return False  # an owner that is done closes the journal first, and lets go of the lock then
-        if self._clock.monotonic() >= self._tries.setdefault(found.run_id, _Tries()).not_before:
-            self._heal(found.run_id, record.drill, reason)
+        self._heal_if_due(found.run_id, record.drill, reason, broke=True)
         return True
 
-    def _heal(self, run_id: str, drill: str, reason: HealReason) -> None:
+    def _heal_if_due(self, run_id: str, drill: str, reason: HealReason, *, broke: bool) -> None:
+        if self._clock.monotonic() >= self._tries.setdefault(run_id, _Tries()).not_before:
+            self._heal(run_id, drill, reason, broke=broke)
+
+    def _heal(self, run_id: str, drill: str, reason: HealReason, *, broke: bool) -> None:
         log.warning("drill.heal_started", run_id=run_id, drill=drill, reason=reason)
         try:
             healer = self._start(run_id)
         except OSError as e:
-            self._failed(run_id, f"could not start: {e}")
+            self._failed(run_id, f"could not start: {e}", broke=broke)
             return
-        self._healings[run_id] = _Healing(drill, reason, healer, self._clock.monotonic())
+        self._healings[run_id] = _Healing(drill, reason, healer, self._clock.monotonic(), broke)
 
     def _collect(self) -> None:
         for run_id, healing in list(self._healings.items()):
@@ -194,17 +201,21 @@ class DrillWatch:
 
     def _ended(self, run_id: str, healing: _Healing, code: int) -> None:
         if code != 0:
-            self._failed(run_id, f"exit code {code}")
+            self._failed(run_id, f"exit code {code}", broke=healing.broke)
             return
         tries = self._tries[run_id]
         self._put_off(tries)
         log.warning("drill.healed", run_id=run_id, drill=healing.drill, reason=healing.reason)
-        if not tries.counted:  # healing twice is harmless, but it is one fault
+        if healing.broke and not tries.counted:  # healing twice is harmless, but it is one fault
             tries.counted = True
             self._exposition.create(drill_series(healing.drill))
             self._exposition.add(metrics.FAULTS_HEALED, healing.drill, healing.reason)
 
-    def _failed(self, run_id: str, why: str) -> None:
+    def _failed(self, run_id: str, why: str, *, broke: bool) -> None:
+        if not broke:
+            log.warning("drill.not_finished", run_id=run_id, why=why)
+            self._follower.abandon(run_id)  # over it is, whatever its journal says; nothing is left to undo
+            return
         self._put_off(self._tries[run_id])
         self._exposition.add(metrics.HEAL_FAILURES)
         log.error("drill.heal_failed", run_id=run_id, why=why)

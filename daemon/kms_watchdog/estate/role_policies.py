@@ -118,6 +118,7 @@ def drill_statements(given: Rendering) -> list[Statement]:
         for region in settings.publish_regions
     ]
     topics = [given.arn("sns", settings.cloudwatch.drills_topic, region) for region in settings.publish_regions]
+    topics = list(dict.fromkeys((*topics, *settings.drills.notify.sns_topic_arns)))
     return [
         *watchdog_statements(given),
         _allow("ProveAlarms", ["cloudwatch:SetAlarmState"], alarms),
