@@ -25,6 +25,7 @@ NAMES = (
     "core_stream",
     "core_import",
     "core_failover",
+    "drill_undo",
     "toxiproxy_speed",
     "local_aws_speed",
     "daemon_canary",

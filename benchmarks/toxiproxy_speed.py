@@ -7,23 +7,21 @@ cores all three share them, and only ratios mean something.
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
-import os
 import selectors
-import shutil
 import socket
 import statistics
 import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from benchmarks.table import Cell, Table
+from benchmarks.toxiproxies import commands, serving, started
 from kms_local.clock import SystemClock
 
 REQUEST, REPLY = 200, 500
@@ -32,10 +30,8 @@ AT_ONCE = 1000
 ADDED_GOAL, RATE_GOAL = 1.3, 0.8
 _REFERENCE_ADDED_US, _REFERENCE_RATE = 101.0 / 94.0, 590.0 / 1616.0
 """What the real server added to a direct round trip, and left of a direct connection's rate, where it was measured."""
-_BUILT = Path(__file__).parents[1] / ".state" / "toxiproxy" / "server"
 _NEUTRAL = ({"type": "noop", "stream": "upstream"}, {"type": "noop", "stream": "downstream"})
 _CLOCK = SystemClock()
-_START_TRIES, _TRY_SECONDS = 200, 0.05
 
 
 @dataclass(slots=True)
@@ -203,16 +199,13 @@ def _closed() -> int:
 
 
 def _targets(stack: contextlib.ExitStack) -> list[Target]:
-    upstream = _started(stack, [sys.executable, "-m", "benchmarks.toxiproxy_speed"], _printed_port)
+    ports: list[int] = []
+    command = [sys.executable, "-m", "benchmarks.toxiproxy_speed"]
+    stack.enter_context(started(command, lambda process: ports.append(_printed_port(process))))
+    (upstream,) = ports
     targets = [Target("direct", ("127.0.0.1", upstream))]
-    servers = {"embedded": [sys.executable, "-m", "kms_local", "toxiproxy"]}
-    real = os.environ.get("TOXIPROXY_BIN") or shutil.which("toxiproxy-server") or (_BUILT.exists() and str(_BUILT))
-    if real:
-        servers["real"] = [real]
-    for name, command in servers.items():
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = int(probe.getsockname()[1])
-        _started(stack, [*command, "-port", str(port)], functools.partial(_answers, port))
+    for name, command in commands().items():
+        port, _ = stack.enter_context(serving(command))
         targets += [
             Target(name, _proxy(port, "plain", upstream, ())),
             Target(f"{name}, 2 neutral toxics", _proxy(port, "noop", upstream, _NEUTRAL)),
@@ -220,28 +213,9 @@ def _targets(stack: contextlib.ExitStack) -> list[Target]:
     return targets
 
 
-def _started(stack: contextlib.ExitStack, command: list[str], ready: Callable[[subprocess.Popen[str]], int]) -> int:
-    process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))  # noqa: S603 - ours
-    stack.callback(process.kill)
-    found = ready(process)
-    assert process.stdout is not None  # noqa: S101 - it was started with a pipe
-    threading.Thread(target=process.stdout.read, daemon=True).start()  # a full pipe would stop it
-    return found
-
-
 def _printed_port(process: subprocess.Popen[str]) -> int:
     assert process.stdout is not None  # noqa: S101 - it was started with a pipe
     return int(process.stdout.readline())
-
-
-def _answers(port: int, _process: subprocess.Popen[str] | None = None) -> int:
-    pause = threading.Event()
-    for _ in range(_START_TRIES):
-        with contextlib.suppress(OSError):
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return port
-        pause.wait(_TRY_SECONDS)
-    raise RuntimeError("the server does not listen")
 
 
 def _proxy(port: int, name: str, upstream: int, toxics: tuple[dict[str, str], ...]) -> tuple[str, int]:

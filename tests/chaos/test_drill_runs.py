@@ -64,12 +64,15 @@ def until_event(config: Path, event: str, wait_until: Wait) -> None:
 @pytest.mark.usefixtures("daemon_lives")
 @pytest.mark.slow
 def test_a_drill_runs_to_its_verdict_and_leaves_nothing(
-    local_aws: Any, make_config: MakeConfig, short_drill: Path, monkeypatch: pytest.MonkeyPatch
+    local_aws: Any, make_config: MakeConfig, short_drill: Path, monkeypatch: pytest.MonkeyPatch, toxiproxy_url: str
 ) -> None:
-    """All that needs no alarm is HELD; with no alarm looked at, the drill is INCONCLUSIVE: never green by omission."""
+    """All that needs no alarm is HELD; with no alarm looked at, the drill is INCONCLUSIVE: never green by omission.
+
+    Through our Toxiproxy and a real one, over TLS whose names are verified: the journal says that both were tried.
+    """
     for name, value in local_aws.environment.items():
         monkeypatch.setenv(name, value)
-    config = make_config()
+    config = make_config(toxiproxy_url=toxiproxy_url)
     with config.open("a", encoding="utf-8") as more:
         more.write('\n[prometheus]\ntextfile = "kms.prom"\n')
 
@@ -94,17 +97,21 @@ def test_a_drill_runs_to_its_verdict_and_leaves_nothing(
     assert seen[-1] == "closed"
     assert json.loads(where.verdict.read_text(encoding="utf-8")) == judged
     assert "INCONCLUSIVE" in where.report.read_text(encoding="utf-8")
-    assert proxies_left(local_aws) == {}
+    with Toxiproxy(toxiproxy_url) as server:
+        assert server.proxies() == {}
+        first, *rest = journal.read(where.journal).records
+        assert first.fields["versions"]["toxiproxy"] == server.version()
+    held = {r.fields["guard"]: r.fields["held"] for r in rest if r.event == "guard-checked"}
+    assert held["route-verified"] is held["toxiproxy-leads-to-kms"] is True
     left = (config.parent / "kms.prom").read_text(encoding="utf-8")
     assert f'drill_detection_seconds{{drill="{judged["drill"]}"}} {judged["figures"]["detect_seconds"]}' in left
     assert f'drill_runs_total{{drill="{judged["drill"]}",result="inconclusive"}} 1.0' in left
 
     again = CliRunner().invoke(cli, ["judge", where.run_id, "--config", str(config), "--json"])
     assert (again.exit_code, json.loads(again.stdout)) == (3, judged)
-    where.report.unlink()
-    written = CliRunner().invoke(cli, ["report", str(where.path)])
-    assert written.exit_code == 0
-    assert where.report.exists()
+    other = config.parent / "other.html"
+    assert CliRunner().invoke(cli, ["report", str(where.path), "--output", str(other)]).exit_code == 0
+    assert judged["run_id"] in other.read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
