@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 
@@ -15,6 +16,8 @@ def main() -> None:
         from kms_watchdog import allocator  # noqa: PLC0415 - only what runs for years needs it
 
         allocator.settle()
+        for number in (signal.SIGTERM, signal.SIGINT):  # nothing has begun yet: to end now is to end well
+            signal.signal(number, lambda *_: sys.exit(0))
     try:
         from kms_watchdog.cli import command  # noqa: PLC0415 - so that its absence can be told in one line
     except ModuleNotFoundError as e:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,6 +18,22 @@ from kms_watchdog.commands.run import _Signals
 from kms_watchdog.drills.slot_ledger import SlotLedger
 
 __all__ = ["config", "provisioned", "start"]  # fixtures
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_while_it_is_still_being_loaded(tmp_path: Path, number: signal.Signals) -> None:
+    """Its imports take a second or more on a small machine; whoever ends it then has ended it well."""
+    (tmp_path / "click.py").write_text("import signal\nprint('loading', flush=True)\nsignal.pause()\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "kms_watchdog", "run"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "loading\n"
+            process.send_signal(number)
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
 
 
 def test_a_reload_is_told_from_outside(start: Start, config: Path) -> None:
