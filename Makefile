@@ -4,7 +4,7 @@ BIN    := $(VENV)/bin
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3; do command -v $$p >/dev/null 2>&1 && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all catalogue check format lint types layers bench interop toxiproxy alarms dashboards lock
+.PHONY: help demo test test-all catalogue check format lint types layers bench interop mutation toxiproxy alarms dashboards lock
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
@@ -34,7 +34,8 @@ test-all: lint types layers $(VENV)/.dev ## Everything, the slow tests too (at m
 	$(call pytest,not catalogue)
 
 catalogue: $(VENV)/.dev ## Every drill of the catalogue, and drills of sabotaged systems, each to its verdict (20 minutes)
-	$(BIN)/python -m pytest -m catalogue
+	$(BIN)/python -m pytest -m catalogue tests/integration && \
+	$(BIN)/python -m pytest -m catalogue tests/chaos -n 2
 
 # Tests that start whole processes and hold them to their times come last, alone; ARGS chooses tests, and is one run.
 ifdef ARGS
@@ -83,6 +84,9 @@ $(INTEROP)/js/.made: tests/core/peers/package.json tests/core/peers/js_peer.cjs
 
 bench: $(VENV)/.dev ## Measure speed, memory, KMS calls and failover; tables, and JSON in benchmarks/results (ARGS='--full')
 	$(BIN)/python -m benchmarks $(ARGS)
+
+mutation: $(VENV)/.dev ## Break the judge, the phases and the guards in small ways: the fast tests must notice (ARGS=scene)
+	$(BIN)/python tests/mutation $(ARGS)
 
 toxiproxy: ## Build a real Toxiproxy, server and cli, into .state/toxiproxy (needs Go 1.23 or newer)
 	@command -v go >/dev/null || { echo "no Go here: install it, or a toxiproxy-server, and set TOXIPROXY_BIN" >&2; exit 2; }

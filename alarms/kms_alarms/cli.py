@@ -36,11 +36,18 @@ Examples:
 
 
 def _settings(_context: click.Context, _parameter: click.Parameter, path: Path) -> Settings:
-    try:
-        return load(path, chosen_estate())
-    except ConfigError as e:
-        click.echo(f"kms-alarms: {e}", err=True)
-        sys.exit(EXIT_USAGE)
+    return load(path, chosen_estate())
+
+
+class _Commands(click.Group):
+    """A group whose commands tell in one line what is wrong with the configuration."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except ConfigError as e:
+            click.echo(f"kms-alarms: {' '.join(str(e).split())}", err=True)
+            sys.exit(EXIT_USAGE)
 
 
 _file = click.option(
@@ -59,7 +66,7 @@ def _config(function: F) -> F:
     return estate_option(_file(function))
 
 
-@click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=_Commands, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
     """The alarms of kms-watchdog: one table, rendered live and drill, and proven by drills.
 

@@ -15,10 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from kms_chaos import drill, durable, engine, heal, notify, screen
-from kms_chaos.commands import approve, catalogue, evidence, evidence_store, report, score, verify
+from kms_chaos.commands import approve, catalogue, evidence, evidence_store, report, score, train, verify
 from kms_chaos.commands.drills import check_command, list_command, plan_command
 from kms_chaos.commands.halt import halt_command, resume_command
-from kms_chaos.commands.options import BAD, config_option, explained, folder_of, journal_of, load, run_folder
+from kms_chaos.commands.options import BAD, config_option, explained, folder_of, journal_of, load, printer, run_folder
 from kms_chaos.drill import DrillError
 from kms_chaos.evidence import late
 from kms_chaos.faults.bounded_http import ToxiproxyError
@@ -97,7 +97,7 @@ def run_command(
         wanted = drill.find(name, settings.drills.folder)
         run = plan(settings, wanted, region=region, clock=clock, run_id=run_id, slot=slot, purposes=purposes)
         run = replace(run, armed=armed, reason=" ".join(reason.split()), approval=approval)
-        console = Console(stderr=as_json)
+        console = printer(stderr=as_json)
         found: list[Judgement] = []
 
         def judged(run: Run) -> Judgement:
@@ -150,7 +150,7 @@ def judge_command(which: str, config: Path, *, as_json: bool) -> None:
     with explained():
         where = folder_of(which, lambda: load(config))
         judgement = judge_journal(journal_of(where))
-        _show(judgement, where, Console(), as_json=as_json)
+        _show(judgement, where, printer(), as_json=as_json)
         raise SystemExit(judgement.verdict.exit_code)
 
 
@@ -213,7 +213,7 @@ cli.add_command(evidence.command)
 for each in evidence_store.COMMANDS:
     evidence.command.add_command(each)
 
-for one in (list_command, check_command, plan_command, catalogue.command):
+for one in (list_command, check_command, plan_command, catalogue.command, train.command):
     cli.add_command(one)
 for one in (approve.command, halt_command, resume_command):
     cli.add_command(one)

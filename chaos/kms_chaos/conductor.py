@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
+from types import MappingProxyType
 
 from kms_chaos import alarms, ledger, stage, undo_record
 from kms_chaos.actions import Actions
@@ -55,9 +56,14 @@ class Conductor:
         tape: JournalTape,
         upstreams: Mapping[str, str],
         may_act: Callable[[], None] = lambda: None,
+        services: Mapping[stage.Where, str] = MappingProxyType({}),
     ) -> None:
-        """Take `run` through its phases; `may_act` is asked right before each fault, and raises when it may not be."""
+        """Take `run` through its phases; `may_act` is asked right before each fault, and raises when it may not be.
+
+        `upstreams` is where each region's KMS is, `services` where the services beside it are that are to be hurt.
+        """
         self._may_act = may_act
+        self._ends = (*(("kms", region) for region in upstreams), *services)
         self._run, self._server, self._board, self._tape = run, server, board, tape
         self._clock, self._halt, self._drill = run.clock, run.halt, run.drill
         self._rng = random.Random(run.run_id)  # noqa: S311 - synthetic plaintexts, repeatable by the run's name
@@ -67,6 +73,7 @@ class Conductor:
             drill=run.drill,
             faults=run.faults,
             upstreams=upstreams,
+            services=services,
             toxiproxy_url=server.url,
             now_utc=run.clock.now_utc(),
         )
@@ -77,12 +84,14 @@ class Conductor:
             with ExitStack() as stack:
                 stack.callback(self._delete_proxies)
                 self._save_undo(self._record)
-                proxies = stage.create_proxies(self._server, self._record)
+                created = stage.create_proxies(self._server, self._record)
                 watch = alarms.AlarmWatch(self._board, self._tape, self._clock)
                 scene = stage.set_up(
                     stack, self._run.settings, self._drill, self._tape, self._clock, self._rng,
-                    proxies=proxies, purposes=self._run.purposes, run_id=self._run.run_id,
-                    make_core=self._run.make_core,
+                    proxies={where: created[self._proxy_name(where)] for where in self._ends},
+                    up=frozenset(self._run.regions) - frozenset(self._run.hurt),
+                    purposes=self._run.purposes, run_id=self._run.run_id, folder=self._run.folder.path,
+                    make_core=self._run.make_core, make_watchdog=self._run.make_watchdog,
                 )  # fmt: skip
                 stack.callback(watch.stop)
                 watch.start()
@@ -103,9 +112,11 @@ class Conductor:
     def _play(self, scene: stage.Stage) -> None:
         scene.workload.start()
         scene.canaries.start()
+        scene.probes.start()
+        scene.watchdog.begin()
         self._baseline(scene)
         self._with_faults(scene)
-        self._recover()
+        self._recover(scene)
         self._phase("check")
         scene.workload.stop()
         scene.canaries.stop()
@@ -123,6 +134,7 @@ class Conductor:
                 and steady(view, since=since, expected=self._run.canaries)
                 and both_lanes_serve(view, since=since)
                 and in_state(view, twins, "OK")
+                and scene.watchdog.ready()
             )
 
         if not self._wait_for(met, timing.baseline_at_most_seconds):
@@ -140,6 +152,7 @@ class Conductor:
             def turn() -> None:
                 timeline.turn(self._tape.seconds - since)
                 actions.turn(self._tape.seconds - since)
+                scene.watchdog.turn(self._tape.seconds - since)
 
             try:
                 self._hold(scene, turn)
@@ -151,10 +164,11 @@ class Conductor:
     @contextmanager
     def _fault(self, order: Ordered, scene: stage.Stage) -> Iterator[None]:
         """Put one fault on for the block; the journal says what was seen of it, on and off again."""
+        where = (order.service, order.region)
         site = Site(
             server=self._server,
-            proxy=next(proxy for proxy in self._record.proxies if proxy.region == order.region),
-            line=scene.lines[order.region],
+            proxy=next(proxy for proxy in self._record.proxies if proxy.name == self._proxy_name(where)),
+            line=scene.lines[order.region] if order.service == "kms" else scene.service_lines[where],
             clock=self._clock,
             rng=self._rng,
             stop=self._halt.event,
@@ -183,19 +197,30 @@ class Conductor:
 
         def met() -> bool:
             view = self._tape.view()
-            return view.at - since >= timing.hold_at_least_seconds and in_state(view, firing, "ALARM")
+            fired = view.at - since >= timing.hold_at_least_seconds and in_state(view, firing, "ALARM")
+            return fired and scene.watchdog.settled()
 
         self._wait_for(met, timing.hold_at_most_seconds - (self._tape.seconds - since), turn)
 
-    def _recover(self) -> None:
+    def _proxy_name(self, where: stage.Where) -> str:
+        service, region = where
+        return undo_record.proxy_name(self._run.run_id, region, service)
+
+    def _recover(self, scene: stage.Stage) -> None:
         self._phase("recover")
-        since = self._tape.seconds
+        since, since_monotonic = self._tape.seconds, self._clock.monotonic()
         clearing = self._run.alarm_keys(self._drill.alarms.must_clear)
 
         def met() -> bool:
             view = self._tape.view()
             closed = all(state == "closed" for state in view.breakers.values())
-            return closed and in_state(view, clearing, "OK") and steady(view, since=since, expected=self._run.canaries)
+            watched = scene.watchdog.well(since=since_monotonic)
+            return (
+                watched
+                and closed
+                and in_state(view, clearing, "OK")
+                and steady(view, since=since, expected=self._run.canaries)
+            )
 
         well = self._wait_for(met, max(self._drill.slowest_clear_seconds, self._drill.objectives.rto_seconds))
         if well and self._drill.mode == "recovery":  # judged from now on: there must be something to judge by
@@ -212,13 +237,14 @@ class Conductor:
     def _wait_for(self, met: Callable[[], bool], seconds: float, turn: Callable[[], None] = lambda: None) -> bool:
         """Wait until `met`, at most so long, and return whether it was; `turn` is called at each look."""
         until = self._clock.monotonic() + seconds
-        while not met():
-            turn()
+        while True:
+            turn()  # first: what was due while the conductor was busy is done, also when nothing is left to wait for
+            if met():
+                return True
             left = until - self._clock.monotonic()
             if left <= 0:
                 return False
             self._halt.pause(self._clock, min(_LOOK_SECONDS, left))
-        return True
 
     def _phase(self, phase: str) -> None:
         self._tape.record_now("phase-started", phase=phase)

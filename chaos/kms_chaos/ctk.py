@@ -13,6 +13,7 @@ import atexit
 import os
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -57,12 +58,15 @@ def begin(
     extension: Mapping[str, Any] | None = None,
     title: str = "",
     why: str = "",
+    reason: str = "",
+    approval: str = "",
     configuration: Mapping[str, Any] | None = None,
 ) -> str:
     """Start the drill that an experiment describes, and return its run id when the steady state holds.
 
     `extension` is the experiment's `x-kms-drill`: `drill` names one of ours, whose alarms and objectives then count;
-    else `rto_seconds` and `longest_seconds` are taken from it.
+    else `rto_seconds` and `longest_seconds` are taken from it. `reason` and `approval` (a file, or `latest`) are those
+    of `kms-chaos run`, which a drill in production needs; an approval is of a drill by its name, so of one of ours.
 
     Raises:
         CuedError: another drill of this process is on, or the drill was refused, or its steady state did not hold.
@@ -75,7 +79,8 @@ def begin(
         described = _drill(
             fault, parameters or {}, extension or {}, title=title, why=why, folder=settings.drills.folder
         )
-        found = CuedDrill(plan(settings, described, region=region, clock=SystemClock()))
+        run = plan(settings, described, region=region, clock=SystemClock())
+        found = CuedDrill(replace(run, reason=" ".join(reason.split()), approval=approval))
         _CURRENT.append(found)
     try:
         found.start()
@@ -146,18 +151,21 @@ def inject(
     fault: str,
     region: str,
     parameters: dict[str, Any] | None = None,
+    reason: str = "",
+    approval: str = "",
     configuration: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Action: put `fault` on in `region`, and return when the server was seen to have it, within 30 s.
 
-    Without the control, it starts the drill first: the same lease, guards and undo record as any other.
+    Without the control, it starts the drill first: the same lease, guards and undo record as any other. `reason` and
+    `approval` are the drill's, which the control reads here too.
 
     Raises:
         CuedError: it was refused, or not put on in time, or the drill that is on is another.
         DrillError: there is no such fault or region.
     """
     if not _CURRENT:
-        begin(fault, region, parameters=parameters, configuration=configuration)
+        begin(fault, region, parameters=parameters, reason=reason, approval=approval, configuration=configuration)
     found = _current()
     if fault not in {one.kind for one in found.run.faults} or region not in found.run.hurt:
         raise CuedError(f"the drill that is on has no {fault} in {region}")

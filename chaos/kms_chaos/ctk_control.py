@@ -35,6 +35,8 @@ def before_experiment_control(
             extension=_extension(context),
             title=str(context.get("title", "")),
             why=str(context.get("description", "")),
+            reason=str(arguments.get("reason") or ""),
+            approval=str(arguments.get("approval") or ""),
             configuration=configuration,
         )
     except (CuedError, DrillError, ConfigError, ConfigurationError, KeyError, OSError) as e:

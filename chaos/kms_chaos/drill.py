@@ -24,7 +24,9 @@ from kms_chaos.drill_parts import (
     Serves,
     Target,
     Timing,
+    WatchdogPlan,
 )
+from kms_chaos.faults.overlaps import at_odds
 from kms_chaos.faults.plans import KINDS, AnyFault, FaultPlan
 
 DRILL_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
@@ -48,6 +50,7 @@ class Drill(Part):
     target: Target
     faults: Annotated[tuple[AnyFault, ...], Field(strict=False, min_length=1, max_length=20)]
     actions: Annotated[tuple[ColdStart, ...], Field(strict=False, max_length=5)] = ()
+    watchdog: WatchdogPlan | None = None
     timing: Timing = Timing()
     workload: Load = Load()
     objectives: Objectives = Objectives()
@@ -88,6 +91,31 @@ class Drill(Part):
         return self
 
     @model_validator(mode="after")
+    def _no_fault_hides_another(self) -> Self:
+        named = {"target", "others", *(fault.region for fault in self.faults)}
+        if told := at_odds(self.faults, lambda fault: named if fault.region == "all" else {fault.region}):
+            raise ValueError(told)
+        return self
+
+    @model_validator(mode="after")
+    def _asks_the_services_that_it_hurts(self) -> Self:
+        services = {getattr(fault, "service", "kms") for fault in self.faults} - {"kms"}
+        if services and self.watchdog is None:
+            raise ValueError(f"only the drill's own watchdog asks {min(services)}: there must be a [watchdog]")
+        if len(services) > 1:
+            raise ValueError("one service beside KMS at a time: else nobody knows which of them it was")
+        if "cloudwatch" in services and self.watchdog is not None and not self.watchdog.publishes:
+            raise ValueError("a watchdog that sends nothing to CloudWatch does not miss it: watchdog.publishes")
+        return self
+
+    @model_validator(mode="after")
+    def _holds_longer_than_its_watchdog_takes(self) -> Self:
+        needed = self.watchdog.last_after_seconds + self.watchdog.ready_within_seconds if self.watchdog else 0.0
+        if self.timing.hold_at_most_seconds <= needed:
+            raise ValueError(f"the watchdog may not be ready before {needed:g} s: raise timing.hold_at_most_seconds")
+        return self
+
+    @model_validator(mode="after")
     def _holds_longer_than_its_alarms_take(self) -> Self:
         slowest = max((rule.within_seconds or 0.0 for rule in self.alarms.must_fire), default=0.0)
         if self.timing.hold_at_most_seconds <= slowest:
@@ -97,21 +125,26 @@ class Drill(Part):
             )
         return self
 
-    def targets(self, *, primary: str, regions: tuple[str, ...], override: str | None = None) -> tuple[str, ...]:
+    def targets(
+        self, *, primary: str, regions: tuple[str, ...], override: str | None = None, home: str | None = None
+    ) -> tuple[str, ...]:
         """Return the regions to hurt, of `regions` in the estate's order; the first is `override`, or the drill's own.
 
         Raises:
             DrillError: the estate has no such region, or not so many.
         """
         first = override or self.target.region
-        first = primary if first == "primary" else first
+        first = {"primary": primary, "home": home or regions[0]}.get(first, first)
         if first not in regions:
             raise DrillError(f"{first} is not a region of this estate: {', '.join(regions)}")
         count = len(regions) if self.target.count == "all" else self.target.count
         if count > len(regions):
             raise DrillError(f"{self.name} hurts {count} regions, and this estate has {len(regions)}")
         at = regions.index(first)
-        return (*regions[at:], *regions[:at])[:count]
+        hit = (*regions[at:], *regions[:at])[:count]
+        if told := at_odds(self.faults, lambda fault: fault.regions(hit, regions)):
+            raise DrillError(f"{self.name} on {', '.join(hit)}: {told}")
+        return hit
 
     def for_alarm_period(self, period_seconds: int) -> Drill:
         """Return the same drill with the times that wait for alarms fit for alarms of `period_seconds`."""
@@ -243,6 +276,7 @@ _TABLES: dict[str, type[BaseModel]] = {
     "objectives": Objectives,
     "expect": Expect,
     "actions": ColdStart,
+    "watchdog": WatchdogPlan,
     "breaker": BreakerPlan,
     "alarms": AlarmPlan,
     "must_fire": AlarmRule,

@@ -22,7 +22,7 @@ class Part(BaseModel):
 class Target(Part):
     """Which regions are hurt."""
 
-    region: str = Field(pattern=r"^(primary|[a-z]{2}(-[a-z]+)+-\d)$")
+    region: str = Field(pattern=r"^(primary|home|[a-z]{2}(-[a-z]+)+-\d)$")
     count: Annotated[int, Field(ge=1, le=20)] | Literal["all"] = 1
     """How many: the region, and those that follow it in the estate's order."""
 
@@ -164,3 +164,34 @@ class ColdStart(Part):
     """How long after the first fault."""
     within_seconds: Seconds = 10.0
     """From the start to the last key's first message, sealed and opened."""
+
+
+class WatchdogPlan(Part):
+    """A watchdog of the drill's own, a process beside the live one, whose connections run over the drill's lines."""
+
+    starts_after_seconds: Span | None = None
+    """How long after the first fault it starts; None: before it, so that it is ready when the fault begins."""
+    killed_after_seconds: Seconds | None = None
+    """How long after the first fault it is killed with SIGKILL, and started again; None: it is not."""
+    ready_within_seconds: Seconds = 30.0
+    """From each start until it has looked at everything once."""
+    publishes: bool = False
+    """Whether it sends metrics to CloudWatch (into a namespace of its own, which no alarm reads)."""
+
+    @model_validator(mode="after")
+    def _is_there_to_be_killed(self) -> Self:
+        if self.killed_after_seconds is not None and self.starts_after_seconds is not None:
+            raise ValueError(
+                "a watchdog that is killed in the fault starts before it: starts_after_seconds is too much"
+            )
+        return self
+
+    @property
+    def starts(self) -> int:
+        """How often it is started."""
+        return 1 if self.killed_after_seconds is None else 2
+
+    @property
+    def last_after_seconds(self) -> float:
+        """When the last is done to it, after the first fault."""
+        return max(self.starts_after_seconds or 0.0, self.killed_after_seconds or 0.0)

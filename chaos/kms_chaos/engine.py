@@ -6,7 +6,7 @@ import importlib.metadata
 import os
 import platform
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from functools import partial
@@ -19,6 +19,7 @@ from kms_chaos.evidence.signing import SigningRefusedError
 from kms_chaos.evidence.store import StoreRefusedError
 from kms_chaos.faults import route_check
 from kms_chaos.guards.admission import Admission
+from kms_chaos.guards.services import services_are_allowed
 from kms_chaos.halt import HaltedError
 from kms_chaos.journal_writer import JournalWriter
 from kms_chaos.lease import DrillLease, FaultNote, FencedError, LeaseUnreachableError, before_acting, held
@@ -56,11 +57,12 @@ def conduct(
         board = alarms.AlarmBoard(run.settings, target_board, keys)
         stack.callback(board.close)
         upstreams = stage.upstreams(run.settings)
+        services = stage.service_upstreams(run.settings, run.services)
         keeper = _keeper(run)
         evidence = keeper.about()
         admission = Admission(run, board, lease, upstreams)
         stack.callback(admission.close)
-        checked = _check_guards(admission, run)
+        checked = admission.check(more_guards(run, services))
         _claim(lease, run)
 
         durable.make_folder(run.folder.path)
@@ -73,7 +75,8 @@ def conduct(
             tape.record("guard-checked", guard=result.guard, held=result.held, detail=result.detail)
         with notify.notifying(run, tape.record, **_by_whom(admission)) as telling:
             with keeper.streaming(writer, tape.record), _guarded(admission, run, tape):
-                restored = conductor(run, server, board, tape, upstreams, partial(before_acting, lease)).perform()
+                may_act = partial(before_acting, lease)
+                restored = conductor(run, server, board, tape, upstreams, may_act, services).perform()
             _settle(lease, run, tape, restored=restored)
             judgement = _judged(run, tape, judge)
             telling.ended(judgement, notify.stopped_by(run.folder))
@@ -82,12 +85,15 @@ def conduct(
         keeper.finish()
 
 
-def _check_guards(admission: Admission, run: Run) -> tuple[guards.GuardResult, ...]:
+def more_guards(run: Run, services: Mapping[stage.Where, str]) -> Mapping[str, guards.Guard]:
+    """Return the guards beside those of `Admission`; `services` is where the drill's watchdog reaches them."""
+
     def route_is_verified() -> str:
         route_check.check(run.clock.now_utc())
         return "a right certificate was accepted; an unknown authority and a wrong name were refused"
 
-    return admission.check({"route-verified": route_is_verified})
+    more = {"services-allowed": partial(services_are_allowed, run.settings, services)} if services else {}
+    return {"route-verified": route_is_verified, **more}
 
 
 @contextmanager
@@ -169,6 +175,7 @@ def _who_and_what(run: Run, toxiproxy_version: str) -> dict[str, Any]:
         "drill": run.alias or run.drill.name,
         "target": run.drill.target.region,
         "region": "" if run.alias else run.target,
+        "training": bool(run.alias),
         "targets": list(run.targets),
         "regions": list(run.regions),
         "purposes": sorted(run.purposes),

@@ -13,6 +13,7 @@ from kms_chaos.judging.before_and_fault import fault_was_real, steady_state_befo
 from kms_chaos.judging.figures import figures
 from kms_chaos.judging.history import History
 from kms_chaos.judging.in_the_dark import cold_start, revocation
+from kms_chaos.judging.own_watchdog import own_watchdog
 from kms_chaos.judging.reaction import reaction, warm_and_cold
 from kms_chaos.judging.workload_and_breaker import breaker_moves, workload_objective
 from kms_watchdog.drills.journal import Journal
@@ -40,6 +41,7 @@ def judge(journal: Journal) -> Judgement:
         warm_and_cold(history),
         reaction(history),
         *((cold_start(history),) if history.drill.actions else ()),
+        *((own_watchdog(history),) if history.drill.watchdog else ()),
         *((revocation(history),) if history.drill.expect.revoked else ()),
     )
     return Judgement(

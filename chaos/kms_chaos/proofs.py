@@ -19,6 +19,7 @@ from kms_watchdog.drills.journal import Journal, JournalError, parse_all
 from kms_watchdog.drills.verdict import Judgement, Verdict
 
 _OPEN = "the journal is not closed: it runs still, or waits to be healed"
+_TRAINING = "a training: its fault lasted as long as somebody looked for it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,7 @@ class Doubt:
     run_id: str
     why: str
     open: bool = False
-    """Whether it is merely not finished: it may run still, or wait to be healed. Else somebody should look at it."""
+    """Whether nobody need look at it: a training, or one that runs still or waits to be healed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,8 +92,9 @@ def read_one(where: DrillFolder) -> Run:
         why = " ".join(f"the journal is broken: {e}".split())
         return Run(folder=where, raw=raw, journal=None, found=Doubt(run_id=where.run_id, why=why), judgement=None)
     why = _doubt(where, journal, judgement)
-    doubt = Doubt(run_id=where.run_id, why=why or _OPEN, open=not why)
-    found = doubt if why or not journal.closed else _proof(history, journal, judgement)
+    training = bool(history.records[0].fields.get("training"))
+    doubt = Doubt(run_id=where.run_id, why=why or (_OPEN if not journal.closed else _TRAINING), open=not why)
+    found = doubt if why or training or not journal.closed else _proof(history, journal, judgement)
     return Run(folder=where, raw=raw, journal=journal, found=found, judgement=judgement)
 
 

@@ -11,6 +11,8 @@ from kms_chaos.drill import Drill, DrillError
 from kms_chaos.faults.plans import Ordered, ordered
 from kms_chaos.faults.toxiproxy import Toxiproxy
 from kms_chaos.halt import Halt
+from kms_chaos.own_process import OwnProcess
+from kms_chaos.own_watchdog import Process
 from kms_core import Core
 from kms_core.clock import Clock
 from kms_watchdog.config import Settings
@@ -42,6 +44,8 @@ class Run:
     """What it is called while it lasts where a trainee may look, its regions untold; empty: nothing is hidden."""
     reach: Callable[[str], Toxiproxy] = Toxiproxy
     """How the Toxiproxy at an address is reached; another one for the same reason."""
+    make_watchdog: Callable[..., Process] = OwnProcess
+    """How the drill's own watchdog is started; another one for the same reason."""
 
     @property
     def folder(self) -> DrillFolder:
@@ -60,8 +64,14 @@ class Run:
 
     @property
     def hurt(self) -> tuple[str, ...]:
-        """Every region that a fault hits."""
-        return tuple(region for region in self.regions if region in {fault.region for fault in self.faults})
+        """Every region whose KMS a fault hits."""
+        hit = {fault.region for fault in self.faults if fault.service == "kms"}
+        return tuple(region for region in self.regions if region in hit)
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The services beside KMS that a fault hits."""
+        return tuple(sorted({fault.service for fault in self.faults} - {"kms"}))
 
     @property
     def purposes(self) -> tuple[str, ...]:
@@ -106,7 +116,12 @@ def plan(
     if purposes:
         load = drill.workload.model_copy(update={"purposes": tuple(dict.fromkeys(purposes))})
         drill = drill.model_copy(update={"workload": load})
-    targets = drill.targets(primary=settings.estate.primary_region, regions=settings.estate.regions, override=region)
+    targets = drill.targets(
+        primary=settings.estate.primary_region,
+        regions=settings.estate.regions,
+        override=region,
+        home=settings.home_region,
+    )
     if unknown := sorted(set(drill.workload.purposes) - set(settings.keys)):
         raise DrillError(f"{drill.name} uses key {unknown[0]}, which this estate has not: {', '.join(settings.keys)}")
     run_id = run_id or f"{clock.now_utc():%Y%m%dT%H%M%SZ}-{drill.name}"

@@ -168,6 +168,10 @@ def _attempt(s: _State, t: float, fields: Mapping[str, Any]) -> None:
             s.faults[fault.id] = replace(fault, bitten=fault.bitten + 1)
 
 
+def _service_attempt(s: _State, t: float, fields: Mapping[str, Any]) -> None:
+    _attempt(s, t, {**fields, "operation": fields["service"]})  # by which `Bite.operations` knows it
+
+
 def _failed_over(s: _State, _t: float, _fields: Mapping[str, Any]) -> None:
     s.failed_over += 1
 
@@ -199,6 +203,7 @@ _FOLDS = {
     "canary-result": _canary,
     "operation": _operation,
     "attempt": _attempt,
+    "service-attempt": _service_attempt,
     "failed-over": _failed_over,
     "breaker-moved": _breaker,
     "alarm-state": _alarm,

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 from kms_chaos import durable
 from kms_chaos.drill import Drill
@@ -18,9 +19,9 @@ MARGIN_SECONDS = 30.0
 """What a drill may take beyond the longest its file allows, before whoever finds it ends it."""
 
 
-def proxy_name(run_id: str, region: str) -> str:
+def proxy_name(run_id: str, region: str, service: str = "kms") -> str:
     """Return the name of the proxy that `run_id` makes for `region`; also safe in Toxiproxy's URLs."""
-    return re.sub(r"[^A-Za-z0-9_.-]", "-", f"kmswd.{run_id}.{region}")
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", f"kmswd.{run_id}.{region}{'' if service == 'kms' else f'.{service}'}")
 
 
 def plan(
@@ -31,25 +32,27 @@ def plan(
     upstreams: Mapping[str, str],
     toxiproxy_url: str,
     now_utc: datetime,
+    services: Mapping[tuple[str, str], str] = MappingProxyType({}),
 ) -> UndoRecord:
     """Return what the drill may change, and until when at the latest.
 
-    `upstreams` maps each region to `host:port`. The deadline is the longest the drill may hold its fault, after the
-    longest baseline, and a margin.
+    `upstreams` maps each region to `host:port` of its KMS, `services` each service beside it and region. The deadline
+    is the longest the drill may hold its fault, after the longest baseline, and a margin.
     """
-    toxics: dict[str, list[str]] = {}
+    toxics: dict[tuple[str, str], list[str]] = {}
     for fault in faults:
-        toxics.setdefault(fault.region, []).extend(toxic.name for toxic in fault.toxics)
+        toxics.setdefault((fault.service, fault.region), []).extend(toxic.name for toxic in fault.toxics)
+    ends = {**{("kms", region): upstream for region, upstream in upstreams.items()}, **services}
     proxies = tuple(
         ProxyUndo(
-            name=proxy_name(run_id, region),
+            name=proxy_name(run_id, region, service),
             region=region,
             listen="127.0.0.1:0",
             upstream=upstream,
             made_by_drill=True,
-            toxics=tuple(toxics.get(region, ())),
+            toxics=tuple(toxics.get((service, region), ())),
         )
-        for region, upstream in upstreams.items()
+        for (service, region), upstream in ends.items()
     )
     record = UndoRecord(
         run_id=run_id,

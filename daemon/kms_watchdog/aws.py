@@ -14,7 +14,7 @@ from botocore.httpsession import get_cert_path
 from botocore.parsers import ResponseParserError
 from botocore.utils import get_environ_proxies
 
-from kms_watchdog.config import Settings
+from kms_watchdog.config import ConfigError, Settings
 
 AwsError = (BotoCoreError, ClientError, ResponseParserError)
 """What a call through this door may raise. The last is how an answer in XML ends that was cut off."""
@@ -26,7 +26,7 @@ class TruncatedAnswerError(BotoCoreError):  # type: ignore[misc] # botocore has 
     fmt = "The answer is not whole"
 
 
-_TIMEOUTS = {"connect_timeout": 1.0, "read_timeout": 5.0}
+_CONNECT_TIMEOUT_SECONDS, _READ_TIMEOUT_SECONDS = 1.0, 5.0
 
 
 _IAM_REGIONS = {"cn": "cn-north-1"}
@@ -36,14 +36,22 @@ is configured. Source: AWS General Reference, "AWS Identity and Access Managemen
 
 @functools.cache
 def _session() -> Any:
-    return boto3.session.Session()  # one for all: a session of its own costs a client 120 ms and 9 MB
+    try:
+        return boto3.session.Session()  # one for all: a session of its own costs a client 120 ms and 9 MB
+    except BotoCoreError as e:
+        raise ConfigError(f"no session of boto3's: {e}") from e
 
 
-def client(settings: Settings, service: str, region: str) -> Any:
+def client(
+    settings: Settings, service: str, region: str, *, read_timeout_seconds: float = _READ_TIMEOUT_SECONDS
+) -> Any:
     """Return a client for `service` in `region`, with the endpoint and certificates that `settings` name.
 
     One attempt and short timeouts: who calls decides about the next try (a hidden retry repeats side effects,
     `create_key` above all). Create clients in the main thread; they may then be used from any.
+
+    Raises:
+        ConfigError: the profile that the environment names is not there.
     """
     endpoint = settings.endpoints.get(region)
     ca_bundle = settings.estate.ca_bundle
@@ -52,7 +60,11 @@ def client(settings: Settings, service: str, region: str) -> Any:
         region_name=_IAM_REGIONS.get(region.split("-", maxsplit=1)[0], "us-east-1") if service == "iam" else region,
         endpoint_url=getattr(endpoint, service) if endpoint else None,
         verify=str(ca_bundle) if ca_bundle else None,
-        config=Config(retries={"mode": "standard", "total_max_attempts": 1}, **_TIMEOUTS),
+        config=Config(
+            retries={"mode": "standard", "total_max_attempts": 1},
+            connect_timeout=_CONNECT_TIMEOUT_SECONDS,
+            read_timeout=read_timeout_seconds,
+        ),
     )
 
 

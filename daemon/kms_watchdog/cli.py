@@ -7,6 +7,8 @@ from typing import Final
 
 import click
 
+from kms_watchdog.configuring.refusal import ConfigError
+
 SUBCOMMANDS: Final = {
     "run": "kms_watchdog.commands.run",
     "once": "kms_watchdog.commands.once",
@@ -44,6 +46,15 @@ class LazyGroup(click.Group):
             return None
         found: click.Command = importlib.import_module(SUBCOMMANDS[name]).command
         return found
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command; what turns out to be wrong with the configuration only while it runs is one line, too."""
+        try:
+            return super().invoke(ctx)
+        except ConfigError as e:
+            from kms_watchdog.commands.options import Stop  # noqa: PLC0415 - with pydantic; --help needs none of it
+
+            raise Stop(str(e)) from e
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands under their headings."""

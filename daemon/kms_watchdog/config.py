@@ -42,6 +42,7 @@ from kms_watchdog.results import Kind
 
 __all__ = ["ConfigError", "Settings", "fingerprint", "json_schema", "load", "load_document"]
 
+_LAST_PORT = 65535
 REGION_NAME = r"^[a-z]{2}(-[a-z]+)+-\d$"
 Region = Annotated[str, Field(pattern=REGION_NAME)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
@@ -293,6 +294,13 @@ class Http(_Section):
     token_file: FilePath | None = None  # the same, from a file that is read again each time it is needed
     runbooks_url: str | None = Field(default=None, pattern=r"^https?://[^\s]+/$")  # where the page's runbooks are
 
+    @field_validator("listen")
+    @classmethod
+    def _is_a_port(cls, value: str) -> str:
+        if int(value.rpartition(":")[2]) > _LAST_PORT:
+            raise ValueError(f"a port is 0 to {_LAST_PORT}")
+        return value
+
     @field_validator("token")
     @classmethod
     def _is_no_guess(cls, value: SecretStr | None) -> SecretStr | None:
@@ -374,6 +382,11 @@ class CloudWatch(_Section):
     def drill_namespace(self) -> str:
         """The namespace in which a drill's numbers live, apart from the live ones (DESIGN §6)."""
         return f"{self.namespace}/Drill"
+
+    @property
+    def own_watchdog_namespace(self) -> str:
+        """The namespace of a watchdog that a drill starts beside the live one: no alarm reads it."""
+        return f"{self.drill_namespace}/Watchdog"
 
 
 class Otel(_Section):

@@ -16,7 +16,7 @@ import structlog
 from kms_core import Core, CoreConfig
 from kms_core.clock import Clock
 from kms_core.events import Observer
-from kms_watchdog import metrics, runner
+from kms_watchdog import evacuation, metrics, runner
 from kms_watchdog.canaries.canary import Canary, canary_id
 from kms_watchdog.canaries.roster import Ports, live_canaries
 from kms_watchdog.config import Settings, fingerprint
@@ -290,6 +290,7 @@ class Daemon:
             standing=self.health.standing(),
             board=self.health.board(),
             regions=self.core.health().regions,
+            orders=self.core.overrides(),
             ticks=self.history.ticks(),
             failures=self.history.failures(),
             runs=runs,
@@ -379,6 +380,7 @@ class Daemon:
         self.prometheus.heartbeat(self.clock.now_utc())
         core = self.core.health()
         self.prometheus.on_core(core.cached_keys, core.evicted_keys)
+        self.prometheus.on_evacuated(evacuation.evacuated(self.core.overrides()))
         health = self.health.standing().health
         self.prometheus.on_health(health)
         if not self._waiting:  # before the first round is over, "not healthy yet" is no news

@@ -6,7 +6,8 @@ An evacuated region is asked last by daemon and application, never not at all (`
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from kms_core.overrides import RegionOverride
@@ -15,6 +16,8 @@ LONGEST = timedelta(hours=24)
 """A process follows an override for a day at most (`RegionOverride.until_utc`): longer would promise too much."""
 _FORGOTTEN_AFTER = timedelta(hours=1)
 """Expired orders are kept this long: clocks of other machines may be behind."""
+_BY = re.compile(r"(.*) \(by (.+) at [-0-9]+T[0-9:]+Z\)")
+"""What `order` writes as the reason."""
 
 
 class LastRegionError(ValueError):
@@ -48,6 +51,18 @@ def in_force(found: Sequence[RegionOverride], now_utc: datetime) -> tuple[Region
 def avoided(found: Sequence[RegionOverride], now_utc: datetime) -> frozenset[str]:
     """Return the regions that are evacuated now."""
     return frozenset(override.region for override in in_force(found, now_utc) if override.kind == "avoid")
+
+
+def evacuated(in_force: Sequence[RegionOverride]) -> Mapping[str, RegionOverride]:
+    """Return by region the order to avoid it; of several the one that ends last, for until then it is asked last."""
+    avoiding = sorted((order for order in in_force if order.kind == "avoid"), key=lambda order: order.until_utc)
+    return {order.region: order for order in avoiding}
+
+
+def reason_and_by(override: RegionOverride) -> tuple[str, str | None]:
+    """Return the reason and who gave the order; None: somebody wrote it by hand, without `order`."""
+    found = _BY.fullmatch(override.reason)
+    return (found[1], found[2]) if found else (override.reason, None)
 
 
 def refuse_last(found: Sequence[RegionOverride], region: str, regions: Collection[str], now_utc: datetime) -> None:

@@ -166,6 +166,9 @@ BREAKER_TRANSITIONS = Metric(
 REGION_HEALTHY = Metric(
     "region_healthy", "gauge", "Whether the region is healthy, after hysteresis.", ("region", "mode")
 )
+REGION_EVACUATED = Metric(
+    "region_evacuated", "gauge", "Whether a person's order has the region asked last.", ("region",)
+)
 HEALTH_STATUS = Metric("health_status", "gauge", "1 for the overall status.", ("status",))
 DRILL_RUNS = Metric("drill_runs_total", "counter", "Drills that ended, by verdict.", ("drill", "result"))
 DRILL_ACTIVE = Metric("drill_active", "gauge", "Whether the drill runs now.", ("drill",))

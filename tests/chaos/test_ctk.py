@@ -120,6 +120,17 @@ def test_a_configuration_that_is_not_there_stops_it(tmp_path: Path) -> None:
         )
 
 
+def given_with(config: Path, *, reason: str = "", approval: str = "") -> dict[str, str]:
+    """Return the experiment's configuration, as Chaos Toolkit reads it."""
+    return {
+        "region": "us-east-1",
+        "survivor": "eu-west-1",
+        "reason": reason,
+        "approval": approval,
+        "kms_watchdog_config": str(config),
+    }
+
+
 def ready(local_aws: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in local_aws.environment.items():
         monkeypatch.setenv(name, value)
@@ -156,9 +167,31 @@ def test_a_guard_that_does_not_hold_stops_the_experiment(
     ready(local_aws, monkeypatch)
 
     with pytest.raises(StoppedError, match="daemon-watches"):
-        ctk_control.before_experiment_control(
-            example(), configuration={"region": "us-east-1", "kms_watchdog_config": str(make_config())}
-        )
+        ctk_control.before_experiment_control(example(), configuration=given_with(make_config()))
+
+    assert ctk.end() is None
+
+
+@pytest.mark.usefixtures("chaoslib", "daemon_lives")
+@pytest.mark.parametrize(
+    ("approval", "why"),
+    [
+        pytest.param("", "approved: a drill in production needs somebody else's approval", id="none"),
+        pytest.param("latest", "approved: there is no approval of region-blackhole", id="latest"),
+        pytest.param("no-such-file.json", "approved: the approval cannot be used: .*no-such-file.json", id="file"),
+    ],
+)
+def test_in_production_an_experiment_needs_leave_like_any_drill(
+    make_config: MakeConfig, local_aws: Any, monkeypatch: pytest.MonkeyPatch, approval: str, why: str
+) -> None:
+    """What `inject` is given as approval is what the guard looks at."""
+    ready(local_aws, monkeypatch)
+    config = make_config()
+    config.write_text(config.read_text(encoding="utf-8") + "production = true\n", encoding="utf-8")
+    experiment = {**example(), "extensions": [{"name": "x-kms-drill", "drill": "region-blackhole"}]}
+
+    with pytest.raises(StoppedError, match=why):
+        ctk_control.before_experiment_control(experiment, configuration=given_with(config, approval=approval))
 
     assert ctk.end() is None
 
@@ -182,7 +215,7 @@ def test_an_experiment_is_a_drill_like_any_other(
     """Undo record before the fault, the fault in one region alone, gone when `heal` returns, verdict in the journal."""
     ready(local_aws, monkeypatch)
     config = make_config()
-    given = {"region": "us-east-1", "kms_watchdog_config": str(config)}
+    given = given_with(config, reason="a game day")
     state: dict[str, Any] = {}
 
     ctk_control.before_experiment_control(example(), configuration=given)
@@ -211,6 +244,7 @@ def test_an_experiment_is_a_drill_like_any_other(
     assert ([name.rpartition(".")[2] for name in hurt], left, proxies) == (["us-east-1"], [], [])
     assert events.index("undo-recorded") < events.index("fault-injected") < events.index("fault-removed")
     assert events[-1] == "closed"
+    assert records[0].fields["leave"]["reason"] == "a game day"
     told = state["x-kms-drill"]
     assert told["run_id"] == where.run_id
     assert told["judgement"] == json.loads(where.verdict.read_bytes())
@@ -226,7 +260,7 @@ def test_an_experiment_that_ends_without_heal_leaves_nothing(
 ) -> None:
     """As when its own rollbacks were skipped: the control takes the fault off."""
     ready(local_aws, monkeypatch)
-    given = {"region": "us-east-1", "kms_watchdog_config": str(make_config())}
+    given = given_with(make_config())
 
     ctk_control.before_experiment_control(example(), configuration=given)
     began = SystemClock().monotonic()

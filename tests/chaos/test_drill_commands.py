@@ -5,13 +5,23 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from guard_kit import settings_of
 
-from kms_chaos import drill
+from kms_chaos import drill, halting
+from kms_chaos.alarms import AlarmBoard
 from kms_chaos.cli import cli
 from kms_chaos.drill import SHIPPED
+from kms_chaos.engine import more_guards
+from kms_chaos.guards.admission import Admission
+from kms_chaos.guards.outlook import LEASE, outlook
+from kms_chaos.lease_file import FileLease
+from kms_chaos.run import plan
+from kms_chaos.stage import upstreams
+from kms_core import SystemClock
 
 OWN = (SHIPPED / "region-blackhole.toml").read_text(encoding="utf-8")
 CONFIG = """
@@ -64,13 +74,21 @@ def test_the_operators_own_drills_are_listed_beside_the_shipped(config: Path, as
     assert "our-own" in ask("list")[1]
 
 
-def test_the_shipped_ones_are_listed_without_any_configuration(tmp_path: Path) -> None:
-    """Somebody who only looks has none yet; but a wrong one is told."""
-    absent, wrong = tmp_path / "absent.toml", tmp_path / "wrong.toml"
+def test_the_shipped_ones_are_listed_without_any_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody who only looks has none yet; but a wrong one is told, and one that is not where it should be."""
+    wrong = tmp_path / "wrong.toml"
     wrong.write_text("[estat]\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("KMS_WATCHDOG_CONFIG", raising=False)
 
-    assert "region-blackhole" in CliRunner().invoke(cli, ["list", "--config", str(absent)]).stdout
+    listed = CliRunner().invoke(cli, ["list"])
+    assert listed.exit_code == 0
+    for one in drill.every():  # whole, also where there is no terminal to fit
+        assert one.name in listed.stdout
+        assert one.title in listed.stdout
     assert CliRunner().invoke(cli, ["list", "--config", str(wrong)]).exit_code == 2
+    assert CliRunner().invoke(cli, ["list", "--config", str(tmp_path / "absent.toml")]).exit_code == 2
+    assert CliRunner().invoke(cli, ["list"], env={"KMS_WATCHDOG_CONFIG": "absent.toml"}).exit_code == 2
 
 
 def test_every_shipped_drill_is_good(ask: Ask) -> None:
@@ -145,3 +163,80 @@ def test_what_cannot_be_planned_is_one_line(ask: Ask, arguments: tuple[str, ...]
     assert (code, told) == (2, "")
     assert says in wrong
     assert wrong.count("\n") == 1
+
+
+def test_a_plan_shows_every_guard_and_asks_none(tmp_path: Path, ask: Ask) -> None:
+    """Those that the engine asks, by its own names and in its order; which go on while the drill runs, too."""
+    settings = settings_of(tmp_path)
+    run = plan(settings, drill.find("region-blackhole"), region=None, clock=SystemClock())
+    board = AlarmBoard(settings, "us-west-2", frozenset())
+    admission = Admission(run, board, FileLease(settings.state.dir), upstreams(settings))
+    before = [*admission._of_this_machine(), *more_guards(run, {}), *admission._of_the_estate()]
+
+    code, told, _ = ask("plan", "region-blackhole", "--json")
+
+    guards = {guard["guard"]: guard for guard in json.loads(told)["guards"]}
+    assert code == 0
+    assert [name for name, guard in guards.items() if guard["when"] != "during"] == [*before, "toxiproxy-leads-to-kms"]
+    assert {name for name, guard in guards.items() if guard["when"] != "before"} == set(admission.during())
+    assert {guard["held"] for guard in guards.values()} == {None}
+    assert all(guard["looks_at"] for guard in guards.values())
+    admission.close()
+    board.close()
+
+
+@pytest.mark.parametrize(
+    ("more", "guard", "says"),
+    [
+        pytest.param("", "approved", "in production, so --reason, and --approval", id="approval"),
+        pytest.param("", "held-on-general", "the same drill HELD on general without payment within 35 days", id="keys"),
+        pytest.param("[drills]\nproduction = false", "approved", "nobody need approve", id="no-production"),
+        pytest.param("[drills]\nproduction = false", "held-on-general", "any key may be drilled", id="any-key"),
+        pytest.param(
+            '[drills]\nblocked_dates = ["2026-12-24"]\nwindows = [{ days = ["mon"], from = "09:00", to = "10:00" }]',
+            "window-open",
+            "495 s later: within mon 09:00-10:00 UTC, not on 2026-12-24",
+            id="window",
+        ),
+        pytest.param('[drills]\nlease = { table = "t-1", region = "us-west-2" }', LEASE, "DynamoDB t-1 in us-west-2"),
+        pytest.param('[drills]\naccounts = ["210987654321"]', "account-allowed", "account 210987654321", id="account"),
+        pytest.param('[drills]\nendpoints = ["x:1"]', "endpoints-allowed", "by drills.endpoints", id="endpoints"),
+        pytest.param("", "survivors-unthrottled", "headroom: us-west-2, eu-west-1", id="survivors"),
+    ],
+)
+def test_a_guard_tells_what_it_would_look_at(tmp_path: Path, more: str, guard: str, says: str) -> None:
+    """As this estate is configured."""
+    settings = settings_of(tmp_path, more)
+    run = plan(settings, drill.find("region-blackhole"), region=None, clock=SystemClock())
+
+    looks = {look.guard: look.looks_at for look in outlook(run, {"us-east-1": "kms.us-east-1.amazonaws.com:443"})}
+
+    assert says in looks[guard]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("daemon_lives")
+def test_a_plan_can_ask_its_guards(
+    local_aws: Any, make_config: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, short_drill: Path
+) -> None:
+    """All that only look, each with what it found; exit code 4 when one does not hold, and Toxiproxy is not needed."""
+    for name, value in local_aws.environment.items():
+        monkeypatch.setenv(name, value)
+    config = make_config(toxiproxy_url="http://127.0.0.1:9")
+    arguments = [str(short_drill), "--ask", "--config", str(config)]
+
+    held = CliRunner().invoke(cli, ["plan", *arguments, "--json"])
+    halting.engage(config.parent / "state", SystemClock(), by="ann", reason="an outage")
+    refused = CliRunner().invoke(cli, ["plan", *arguments], env={"COLUMNS": "250"})
+
+    guards = {guard["guard"]: guard for guard in json.loads(held.stdout)["guards"]}
+    assert held.exit_code == 0, held.output
+    assert {name for name, guard in guards.items() if guard["held"] is None} == {
+        LEASE,
+        "toxiproxy-leads-to-kms",
+        "survivors-alarms-quiet",
+    }
+    assert guards["approved"]["detail"].startswith("started by arn:aws")
+    assert refused.exit_code == 4
+    assert "all drills are halted" in refused.stdout
+    assert not (config.parent / "state" / "drills" / "lease.json").exists()

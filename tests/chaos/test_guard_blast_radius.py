@@ -183,3 +183,41 @@ def test_a_run_that_was_healed_does_not_count(tmp_path: Path) -> None:
 
     with pytest.raises(NotHeldError, match="not closed by the drill"):
         held(tmp_path)
+
+
+def test_the_latest_that_held_is_named(tmp_path: Path) -> None:
+    """Two have; and a run that ended this very instant counts."""
+    stored(tmp_path, on_general())
+    stored(tmp_path, on_general(), run_id=RUN_IDS[1])
+
+    assert RUN_IDS[1] in held(tmp_path)
+    assert held(tmp_path, days=(END + 2) / 86400)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "says"),
+    [
+        pytest.param("{", "does not count: ", id="torn"),
+        pytest.param("[]", "does not count: ", id="a-list"),
+        pytest.param("{}", "does not count: 'verdict'", id="without-a-verdict"),
+        pytest.param('{"verdict": "HELD"}', "does not count: 'journal_head'", id="without-a-head"),
+    ],
+)
+def test_a_verdict_that_cannot_be_read_does_not_count(tmp_path: Path, verdict: str, says: str) -> None:
+    """And keeps no other run from counting."""
+    stored(tmp_path, on_general(), run_id=RUN_IDS[1]).verdict.write_text(verdict, encoding="utf-8")
+
+    with pytest.raises(NotHeldError, match=f"{RUN_IDS[1]} {says}"):
+        held(tmp_path)
+    stored(tmp_path, on_general())
+    assert RUN_IDS[0] in held(tmp_path)
+
+
+def test_a_journal_that_goes_on_after_its_end_does_not_count(tmp_path: Path) -> None:
+    """Its last line is not the drill's closing, or is half a line."""
+    for spoil in (lambda raw: raw + b'{"torn', lambda raw: b"".join(raw.splitlines(keepends=True)[:-1])):
+        where = stored(tmp_path / str(id(spoil)), on_general())
+        where.journal.write_bytes(spoil(where.journal.read_bytes()))
+
+        with pytest.raises(NotHeldError, match="was not closed by the drill"):
+            held(tmp_path / str(id(spoil)))

@@ -13,6 +13,7 @@ from guard_kit import NOW, settings_of
 
 from kms_chaos.guards import CannotTellError, NotHeldError, estate
 from kms_core.testing import ManualClock
+from kms_watchdog import evacuation
 from kms_watchdog.config import Settings
 from kms_watchdog.health import Subject
 from kms_watchdog.results import CanaryResult, Kind, Reason
@@ -91,6 +92,16 @@ def test_a_live_breaker_that_is_open_refuses(settings: Settings, breaker: str) -
 def test_a_region_that_somebody_took_out_of_use_refuses(settings: Settings) -> None:
     """There is one survivor fewer than the drill thinks."""
     document = all_well(settings, NOW, forced="eu-west-1")
+
+    with pytest.raises(NotHeldError, match="taken eu-west-1 out of use"):
+        estate.healthy(document, settings)
+
+
+@pytest.mark.parametrize("detail", [True, False])
+def test_a_region_that_is_evacuated_refuses(settings: Settings, *, detail: bool) -> None:
+    """Its breaker is closed and all is well there: only the order says that it carries nothing."""
+    left = evacuation.order("eu-west-1", lasts=timedelta(hours=1), reason="INC-7", by="ann", now_utc=NOW)
+    document = all_well(settings, NOW, orders=[left], detail=detail)
 
     with pytest.raises(NotHeldError, match="taken eu-west-1 out of use"):
         estate.healthy(document, settings)
@@ -230,3 +241,96 @@ def test_without_a_daemon_nothing_is_known(settings: Settings) -> None:
     (settings.state.dir / "http.json").write_text('{"url": "http://127.0.0.1:1"}', encoding="utf-8")
     with pytest.raises(CannotTellError, match="does not tell"):
         watchdog.document()
+
+
+def test_a_region_that_is_not_healthy_yet_refuses(settings: Settings) -> None:
+    """Its breaker is closed, or nobody knows, and its round trips are up: it is on its way back."""
+    ill = all_well(settings, NOW)
+    ill["regions"][1]["healthy"] = False
+    unknown = all_well(settings, NOW)
+    unknown["regions"][2]["breaker"] = "unknown"
+
+    with pytest.raises(NotHeldError, match="us-west-2 is not healthy yet: its breaker is closed"):
+        estate.healthy(ill, settings)
+    with pytest.raises(NotHeldError, match="eu-west-1 is not healthy yet: its breaker is unknown"):
+        estate.healthy(unknown, settings)
+
+
+def test_a_key_that_is_usable_nowhere_refuses(settings: Settings) -> None:
+    """Whatever its round trips say."""
+    document = all_well(settings, NOW)
+    document["keys"][1]["usable"] = False
+
+    with pytest.raises(NotHeldError, match="key pii is usable nowhere"):
+        estate.healthy(document, settings)
+
+
+def test_a_canary_that_is_up_and_failed_last_is_not_well(settings: Settings) -> None:
+    """One failure does not page anybody, and refuses a drill; without a reason it is named by how it is shown."""
+    document = all_well(settings, NOW)
+    [found] = [
+        c for c in document["canaries"] if (c["canary"], c["region"], c["key"]) == ("key_state", "us-west-2", "pii")
+    ]
+    found["last"] = {**found["last"], "outcome": "FAILED", "reason": None}
+
+    with pytest.raises(NotHeldError, match=r"^key_state of us-west-2 pii is up: up$"):
+        estate.keys_enabled(document, settings)
+
+
+def test_headroom_that_could_not_be_measured_refuses_and_does_not_end_a_drill(settings: Settings) -> None:
+    """At the start it must be known; later, only throttling counts."""
+    document = all_well(settings, NOW, look=bad(Kind.HEADROOM, "eu-west-1", Reason.TIMEOUT))
+
+    with pytest.raises(NotHeldError, match="headroom of eu-west-1"):
+        estate.unthrottled(document, settings, SURVIVORS)
+    assert estate.throttling(document, settings, SURVIVORS) == "us-west-2, eu-west-1 throttle nobody"
+
+
+def test_without_survivors_there_is_nothing_to_throttle(settings: Settings) -> None:
+    """All regions are hurt."""
+    assert estate.unthrottled(all_well(settings, NOW), settings, ()) == "no region is to carry the traffic"
+
+
+def test_of_several_that_have_not_looked_the_first_is_told(settings: Settings) -> None:
+    """And it is not as if one had looked and failed."""
+    document = all_well(settings, NOW, look=lambda _: None)
+
+    with pytest.raises(estate.NotYetError, match=r"^key_state of us-east-1 general has not looked yet$"):
+        estate.keys_enabled(document, settings)
+
+
+def test_another_estate_is_told_from_ours_in_full(settings: Settings) -> None:
+    """Names, regions and keys of both, whatever their order; one that says nothing is none."""
+    ours = "production of eu-west-1, us-east-1, us-west-2 with general, payment, pii"
+
+    estate.of_this_estate(all_well(settings, NOW), settings)
+    with pytest.raises(
+        CannotTellError, match=f"^the daemon .* another estate: None of nothing with nothing, not {ours}$"
+    ):
+        estate.of_this_estate({}, settings)
+    with pytest.raises(
+        CannotTellError, match=f"another estate: x of eu-west-1, us-east-1, us-west-2 with .*, not {ours}$"
+    ):
+        estate.of_this_estate({**all_well(settings, NOW), "estate": "x"}, settings)
+
+
+def test_it_is_asked_once_a_second_for_a_minute(settings: Settings) -> None:
+    """And not once more when the minute is over."""
+    watchdog = Script(settings, ManualClock(auto_advance=True), all_well(settings, NOW, look=lambda _: None))
+
+    with pytest.raises(estate.NotYetError):
+        watchdog.seen(lambda document: estate.healthy(document, settings), threading.Event())
+
+    assert watchdog.asked == 61
+
+
+def test_a_halt_ends_the_waiting_for_a_daemon(settings: Settings) -> None:
+    """What it said last is the reason."""
+    stop = threading.Event()
+    stop.set()
+    watchdog = Script(settings, ManualClock(auto_advance=True), all_well(settings, NOW, look=lambda _: None))
+
+    with pytest.raises(estate.NotYetError):
+        watchdog.seen(lambda document: estate.healthy(document, settings), stop)
+
+    assert watchdog.asked == 1

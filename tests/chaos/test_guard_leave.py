@@ -276,3 +276,69 @@ def test_the_command_writes_who_and_what(tmp_path: Path) -> None:
     assert found.approved_by.startswith("arn:aws:sts::123456789012:")
     assert (found.drill, found.regions, found.reason) == ("region-blackhole", ("us-east-1",), "CHG-1")
     assert refused.exit_code == 2
+
+
+def test_a_standing_approval_of_the_region_serves_that_region_alone(tmp_path: Path) -> None:
+    """The one that names it, and not another of the same drill; two regions are neither."""
+    here = STANDING.replace('reason = "monthly', 'region = "us-east-1"\nreason = "monthly')
+    run = run_of(settings_of(tmp_path, here), slot="failover/2026-11", reason="")
+
+    assert granted(run).reason == "monthly, CHG-1"
+    with pytest.raises(NotHeldError, match="only for us-east-1"):
+        leave(
+            run.settings, run.drill, ("us-east-1", "us-west-2"), STARTER, reason="", approval="", slot=run.slot,
+            now_utc=NOW,
+        )  # fmt: skip
+
+
+def test_a_slot_of_another_drill_has_no_standing_approval(tmp_path: Path) -> None:
+    """Though the drill has one of its own, for its own slot."""
+    other = STANDING.replace(
+        '[drills.slots.failover]\ndrill = "region-blackhole"', '[drills.slots.failover]\ndrill = "dns-failure"'
+    )
+
+    with pytest.raises(NotHeldError, match="kms-chaos approve"):
+        granted(run_of(settings_of(tmp_path, other), slot="failover/2026-11"))
+
+
+def test_of_several_standing_approvals_one_by_somebody_else_counts(tmp_path: Path) -> None:
+    """The first of those; where all are the starter's own, the first is named."""
+    more = "".join(
+        f"""[[drills.standing_approvals]]
+drill = "region-blackhole"
+approved_by = "arn:aws:iam::{ACCOUNT}:role/{who}"
+until = "2026-11-26"
+reason = "{who}"
+"""
+        for who in ("Second", "Third")
+    )
+    run = run_of(settings_of(tmp_path, STANDING + more), slot="failover/2026-11", reason="")
+
+    assert granted(run).approved_by.endswith("role/Reviewer")
+    assert granted(run, session("Reviewer")).approved_by.endswith("role/Second")
+    assert granted(run, hours_later=14).approved_by.endswith("role/Second")
+    own = (STANDING + more).replace("role/Second", "role/Reviewer").replace("role/Third", "role/team/Reviewer")
+    with pytest.raises(NotHeldError, match=rf"^arn:aws:iam::{ACCOUNT}:role/Reviewer may not approve"):
+        granted(run_of(settings_of(tmp_path, own), slot="failover/2026-11", reason=""), session("Reviewer"))
+
+
+def test_leave_is_told_as_it_was_given(settings: Settings, tmp_path: Path) -> None:
+    """In the journal, and to people."""
+    found = granted(approved(settings))
+    nobodys = Leave(started_by=STARTER.arn, reason="a look")
+
+    assert str(found) == f"started by {STARTER.arn}, approved by {BOSS.arn} ({found.approval}): CHG-1"
+    assert found.to_json() == {
+        "started_by": STARTER.arn,
+        "approved_by": BOSS.arn,
+        "reason": "CHG-1",
+        "approval": found.approval,
+        "until_utc": "2026-11-25T12:00:00+00:00",
+    }
+    assert str(nobodys) == f"started by {STARTER.arn}; not in production, so nobody need approve"
+
+
+def test_in_production_the_approvers_reason_is_not_the_starters(settings: Settings) -> None:
+    """Who starts it says why now."""
+    with pytest.raises(NotHeldError, match="needs a reason"):
+        granted(replace(approved(settings), reason=""))

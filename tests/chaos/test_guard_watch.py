@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -163,3 +164,46 @@ def test_alarms_that_cannot_be_read_tell_nothing(settings: Settings) -> None:
 
 def _unreachable(**_: object) -> None:
     raise EndpointConnectionError(endpoint_url="https://monitoring.us-west-2.amazonaws.com")
+
+
+def test_silence_after_an_answer_ends_the_drill_as_soon_as_silence_from_the_start(tmp_path: Path) -> None:
+    """Three looks; what it says is that the guard did not hold."""
+    halt, notes, silence = Halt(), list[GuardResult](), CannotTellError("no answer")
+    looking = watch(halt, notes, daemon=Moody("seen", silence))
+
+    assert [looking.look() for _ in range(3)] == [None, None, None]
+    failed = looking.look()
+
+    assert notes == [failed] == [GuardResult(guard="daemon", held=False, detail="no answer (3 looks in a row)")]
+    assert halt.event.is_set()
+
+
+class ThreeTimes(ManualClock):
+    """A clock that notes for how long it is waited, and ends the fourth wait."""
+
+    def __init__(self) -> None:
+        super().__init__(auto_advance=True)
+        self.waits: list[float] = []
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        self.waits.append(seconds)
+        return len(self.waits) > 3 or super().wait(event, seconds)
+
+
+def test_the_guards_are_looked_at_every_two_seconds() -> None:
+    """By a thread that does not keep the process alive, and is gone after the block."""
+    clock, looks, go_on = ThreeTimes(), list[float](), threading.Event()
+
+    def note() -> str:
+        go_on.wait(20.0)
+        looks.append(clock.monotonic() - 1000.0)
+        return "seen"
+
+    with GuardWatch({"g": note}, Halt(), clock, note=lambda _: None).watching():
+        [thread] = [one for one in threading.enumerate() if one.name == "guards"]
+        assert thread.daemon
+        go_on.set()
+        wait_until(lambda: len(clock.waits) == 4, says="it looked three times")
+
+    assert (clock.waits, looks) == ([2.0] * 4, [2.0, 4.0, 6.0])
+    assert not thread.is_alive()

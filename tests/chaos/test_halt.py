@@ -63,3 +63,34 @@ def test_the_second_timer_is_silent_when_all_is_done_before() -> None:
 
     assert not rung.is_set()
     assert not any(thread.name == "second-timer" for thread in threading.enumerate())
+
+
+def thread_called(name: str) -> threading.Thread | None:
+    return next((one for one in threading.enumerate() if one.name == name), None)
+
+
+def test_no_thread_of_a_halt_keeps_the_process_alive_or_outlives_its_block() -> None:
+    """A drill whose main thread died must end, and be healed."""
+    with on_signals(Halt()), second_timer(SystemClock(), 60.0, threading.Event(), threading.Thread()):
+        running = [thread_called("signals"), thread_called("second-timer")]
+        assert [one is not None and one.daemon for one in running] == [True, True]
+
+    assert (thread_called("signals"), thread_called("second-timer")) == (None, None)
+
+
+def test_the_block_ends_when_what_the_timer_started_has_ended() -> None:
+    """It lifts the fault: whoever goes on before would look at it half lifted."""
+    rung, gate, done = threading.Event(), threading.Event(), threading.Event()
+
+    def lift() -> None:
+        rung.set()
+        gate.wait(20.0)
+        done.set()
+
+    opener = threading.Timer(0.05, gate.set)
+    with second_timer(SystemClock(), 0.01, threading.Event(), threading.Thread(target=lift, daemon=True)):
+        assert rung.wait(20.0)
+        opener.start()
+
+    assert done.is_set()
+    opener.join()

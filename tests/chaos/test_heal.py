@@ -141,6 +141,95 @@ def test_a_drill_that_died_before_its_first_line_is_healed(
     assert [r.event for r in journal.read(where.journal).records] == ["restore-verified", "healed", "closed"]
 
 
+def begun(where: DrillFolder, clock: ManualClock, **more: dict[str, object]) -> None:
+    """Write the journal of a drill that died in its guards, or a few lines later."""
+    with JournalWriter(where.journal, clock) as writer:
+        writer.append("run-started", drill="region-blackhole")
+        for event, fields in more.items():
+            writer.append(event.replace("_", "-"), **fields)
+
+
+def test_a_drill_that_died_before_its_undo_record_is_finished(where: DrillFolder, clock: ManualClock) -> None:
+    """It broke nothing, so no server is asked; but its journal would say for ever that it runs."""
+    begun(where, clock)
+    state = where.path.parents[1]
+    waiting = heal.open_runs(state)
+
+    done = heal.heal(where, clock)
+
+    assert waiting == (where,)
+    assert (done.reason, "nothing had been broken" in done.finding) == ("owner_dead", True)
+    assert [r.event for r in journal.read(where.journal).records] == ["run-started", "healed", "closed"]
+    assert heal.open_runs(state) == ()
+
+
+@pytest.mark.parametrize("written", [pytest.param(b"", id="nothing"), pytest.param(b'{"at_utc":"20', id="half-a-line")])
+def test_a_journal_in_which_nothing_was_said_is_none(where: DrillFolder, clock: ManualClock, written: bytes) -> None:
+    """The drill died as it began: there is no first line to which anything could be added."""
+    where.journal.write_bytes(written)
+
+    done = heal.heal(where, clock)
+
+    assert done.reason == "closed"
+    assert not where.journal.exists()
+    assert heal.open_runs(where.path.parents[1]) == ()
+    assert heal.heal(where, clock).reason == "closed"
+
+
+def test_a_living_owner_that_has_broken_nothing_yet_is_left_alone(where: DrillFolder) -> None:
+    """It has no undo record because it does not need one so far."""
+    clock = ManualClock(start_utc=STARTED, auto_advance=True)
+    begun(where, clock)
+    before = where.journal.read_bytes()
+
+    with where.owned(), pytest.raises(heal.OwnerLivesError, match="broken nothing yet"):
+        heal.heal(where, clock)
+
+    assert where.journal.read_bytes() == before
+
+
+def test_an_undo_record_that_is_lost_is_taken_from_the_journal(
+    where: DrillFolder, server: Toxiproxy, clock: ManualClock
+) -> None:
+    """Somebody removed the file; the journal has a copy of it, and the proxies are there."""
+    record = record_for(server.url)
+    begun(where, clock, undo_recorded={"undo": record.to_json()})
+    for proxy in record.proxies:
+        server.create(proxy.name, upstream=proxy.upstream)
+
+    heal.heal(where, clock)
+
+    assert server.proxies() == {}
+    assert journal.read(where.journal).closed
+
+
+def test_a_broken_chain_without_anything_to_undo_is_nobodys_to_heal(where: DrillFolder, clock: ManualClock) -> None:
+    """Nothing may be added to it, and nothing is broken."""
+    begun(where, clock)
+    where.journal.write_bytes(where.journal.read_bytes().replace(b"run-started", b"run-starteD", 1))
+
+    assert heal.open_runs(where.path.parents[1]) == ()
+    with pytest.raises(JournalError):
+        heal.heal(where, clock)
+
+
+@pytest.mark.parametrize("said", [pytest.param(None, id="died-before-it"), pytest.param("BROKE", id="died-after-it")])
+def test_a_verdict_counts_only_if_the_journal_holds_it(
+    where: DrillFolder, clock: ManualClock, free_port: int, said: str | None
+) -> None:
+    """The files are written a moment before: of a drill that died in between they would claim what nobody said."""
+    undo_record.write(where, record_for(f"http://127.0.0.1:{free_port}"))
+    begun(where, clock, **({"verdict": {"verdict": said}} if said else {}))
+    for path in (where.verdict, where.report, where.path / ".report.html.4711"):
+        path.write_text("what the drill was about to say")
+
+    heal.heal(where, clock)
+
+    assert journal.read(where.journal).records[-1].fields["verdict"] == said
+    assert {where.verdict.exists(), where.report.exists()} == {said is not None}
+    assert not (where.path / ".report.html.4711").exists()
+
+
 def test_a_living_owner_with_time_left_is_left_alone(
     where: DrillFolder, server: Toxiproxy, clock: ManualClock, dead_drill: UndoRecord
 ) -> None:

@@ -125,6 +125,15 @@ CASES: list[tuple[str, str, Verdict, Verdict, Callable[[Story], Story]]] = [
      lambda s: s.without(of("workload-ended"))),
     ("the breaker never opened", "breaker-moves", BROKE, BROKE,
      lambda s: s.without(of("breaker-moved"))),
+    ("the breaker opened only when the fault was lifted", "breaker-moves", BROKE, BROKE,
+     lambda s: s.without(both(of("breaker-moved"), lambda one: one.t < RESTORE_AT))
+                .add(RESTORE_AT + 0.05, "breaker-moved", region=TARGET, old="closed", new="open", cause="failures")),
+    ("the breaker opened while the fault was put on", "breaker-moves", HELD, HELD,
+     lambda s: s.without(of("breaker-moved", old="closed"))
+                .add(FAULT_ON - 0.05, "breaker-moved", region=TARGET, old="closed", new="open", cause="failures")),
+    ("the breaker opened before the fault was put on", "breaker-moves", BROKE, BROKE,
+     lambda s: s.without(of("breaker-moved", old="closed"))
+                .add(FAULT_ON - 0.5, "breaker-moved", region=TARGET, old="closed", new="open", cause="failures")),
     ("the breaker never probed", "breaker-moves", BROKE, BROKE,
      lambda s: s.without(of("breaker-moved", new="half_open"))),
     ("the breaker stayed open", "breaker-moves", BROKE, BROKE,
@@ -197,6 +206,44 @@ def test_each_claim_can_be_red(
 
     assert verdict_of(judgement, claim) is of_claim
     assert judgement.verdict is overall
+
+
+def test_an_answer_that_was_written_down_late_was_not_given_during_the_fault() -> None:
+    """A busy machine notes an attempt after its end, so that it seems to have begun after the fault did."""
+    attempt = next(o for o in held_story().lines if of("attempt", region=TARGET, error_code="")(o)).fields
+
+    for after_seconds, verdict in ((0.3, HELD), (0.7, INCONCLUSIVE)):
+        late = held_story().add(FAULT_ON + after_seconds, "attempt", **{**attempt, "seconds": 0.1})
+        assert verdict_of(judge(late.journal()), "fault-was-real") is verdict
+
+
+def test_what_a_fault_breaks_while_it_is_put_on_was_not_broken_before() -> None:
+    """It bites as soon as it is ordered, and is read back later; the callers that it meets meanwhile count."""
+    soon = both(of("operation"), lambda one: one.t == FAULT_ON - 0.05)
+    first = next(one for one in held_story().lines if one.event == "operation" and one.fields["lane"] == "cold")
+    story = held_story().add(FAULT_ON - 0.05, "operation", **{**first.fields, "op": 999})
+    story = story.add(FAULT_ON - 0.04, "canary-result", result=canary_result(TARGET, "general", 7.0, hurt=True))
+    told = story.changed(soon, ok=False, error="ConnectionRefused").changed(
+        of("workload-ended"), offered=157, operations=157, failed=1
+    )
+
+    judgement = judge(told.journal())
+
+    assert verdict_of(judgement, "steady-state-before") is HELD
+    assert verdict_of(judgement, "workload-objective") is BROKE
+    assert judgement.verdict is BROKE
+
+
+@pytest.mark.parametrize("code", ["HedgeLost", "Saturated", "CredentialsLate", "NoCredentialsError"])
+def test_an_attempt_that_nobody_answered_was_not_spared_by_the_fault(code: str) -> None:
+    """Overtaken by a hedge, or never sent: the region said nothing, and the fault was whole; an error is a word."""
+    some = both(of("attempt", region=TARGET), lambda one: 20 < one.t < 22)
+
+    unanswered = judge(held_story().changed(some, error_code=code).journal())
+    answered = judge(held_story().changed(some, error_code="KMSInternalException").journal())
+
+    assert verdict_of(unanswered, "fault-was-real") is HELD
+    assert verdict_of(answered, "fault-was-real") is INCONCLUSIVE
 
 
 def test_no_fault_is_no_proof() -> None:

@@ -61,6 +61,14 @@ def test_a_core_that_went_elsewhere_although_it_must_not_broke() -> None:
     assert of_claim(story, "reaction") is BROKE
 
 
+def test_a_core_that_was_served_elsewhere_although_it_must_not_broke() -> None:
+    """Also one that says nothing of having gone: where an operation was answered is in the journal."""
+    operation = next(o for o in held_story().lines if in_fault("cold")(o)).fields
+    round_it = denied().add(30.0, "operation", **{**operation, "op": 999, "seconds": 0.1, "region": REGIONS[1]})
+
+    assert of_claim(declared(round_it, expect={**DENIED, "cold": "sometimes"}), "reaction") is BROKE
+
+
 def test_a_failover_before_the_fault_is_not_laid_at_its_door() -> None:
     """Only what happened while it was on counts."""
     went = {"from_region": TARGET, "to_region": REGIONS[1], "operation": "Decrypt", "purpose": "payment"}
@@ -101,6 +109,17 @@ def test_an_operation_that_the_end_of_the_fault_served_is_no_hole() -> None:
         assert of_claim(declared(late, expect=nothing), "warm-and-cold") is verdict
 
 
+def test_an_operation_that_was_written_down_late_is_no_hole() -> None:
+    """Served just before the fault, and noted a moment after: it seems to have begun in the dark."""
+    nothing = {"cold": "never", "failover": "may", "errors": ["ReadTimeout"]}
+    operation = next(o for o in held_story().lines if in_fault("cold")(o)).fields
+    story = failing(held_story(), "cold", "ReadTimeout")
+
+    for after_seconds, verdict in ((0.3, HELD), (0.7, BROKE)):
+        late = story.add(FAULT_ON + after_seconds, "operation", **{**operation, "op": 999, "seconds": 0.1})
+        assert of_claim(declared(late, expect=nothing), "warm-and-cold") is verdict
+
+
 def test_a_lane_that_may_fail_must_at_least_be_tried() -> None:
     """No operation at all proves nothing."""
     sometimes = {"cold": "sometimes", "failover": "may", "errors": ["ReadTimeout"]}
@@ -109,6 +128,26 @@ def test_a_lane_that_may_fail_must_at_least_be_tried() -> None:
     assert of_claim(declared(held_story(), expect=sometimes), "warm-and-cold") is HELD
     assert of_claim(declared(untried, expect=sometimes), "warm-and-cold") is INCONCLUSIVE
     assert of_claim(declared(untried, expect=DENIED), "warm-and-cold") is INCONCLUSIVE
+
+
+@pytest.mark.parametrize("lane", ["warm", "cold"])
+def test_a_lane_that_serves_sometimes_served_once_at_least(lane: str) -> None:
+    """A cache that is off fails all warm operations, in the declared words; a core that never waits all cold ones."""
+    sometimes = {"warm": "sometimes", "cold": "sometimes", "failover": "may", "errors": ["ReadTimeout"]}
+    story = declared(failing(held_story(), lane, "ReadTimeout"), expect=sometimes)
+    operation = next(o for o in held_story().lines if in_fault(lane)(o)).fields
+    once = story.add(30.0, "operation", **{**operation, "op": 999, "seconds": 0.1})
+    late = story.add(RESTORE_AT + 1, "operation", **{**operation, "op": 999, "seconds": 2.0})
+
+    assert [of_claim(told, "warm-and-cold") for told in (story, once, late)] == [BROKE, HELD, BROKE]
+
+
+def test_a_warm_operation_that_kms_answered_does_not_show_a_cache() -> None:
+    """That lane is there for what the cache serves."""
+    sometimes = {"warm": "sometimes", "cold": "never", "failover": "may", "errors": ["ReadTimeout"]}
+    asked = failing(held_story(), "cold", "ReadTimeout").changed(in_fault("warm"), cache_hit=False, asked=1)
+
+    assert of_claim(declared(asked, expect=sometimes), "warm-and-cold") is BROKE
 
 
 def test_a_cold_lane_may_be_served_in_place() -> None:

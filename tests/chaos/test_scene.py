@@ -6,19 +6,33 @@ import io
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from kms_chaos import screen
+from kms_chaos.faults.plans import Bite
 from kms_chaos.journal_writer import JournalWriter
 from kms_chaos.run import Run
-from kms_chaos.scene import Scene, View, both_lanes_serve, in_state, steady
+from kms_chaos.scene import CanaryView, Scene, View, both_lanes_serve, in_state, steady
 from kms_chaos.tape import JournalTape
-from kms_chaos.testing import FAULT_ON, PURPOSES, REGIONS, RESTORE_AT, RUN_ID, STARTED, TARGET, drill, held_story
+from kms_chaos.testing import (
+    FAULT_ON,
+    PURPOSES,
+    REGIONS,
+    RESTORE_AT,
+    RUN_ID,
+    STARTED,
+    TARGET,
+    canary_result,
+    drill,
+    held_story,
+)
 from kms_core import SystemClock
 from kms_core.testing import ManualClock
 from kms_watchdog.config import Estate, Key, Settings, State
+from kms_watchdog.results import Outcome
 
 CANARIES = frozenset((region, purpose) for region in REGIONS for purpose in PURPOSES)
 TWIN = frozenset({("HighErrorRate", TARGET, "drill")})
@@ -132,3 +146,173 @@ def test_a_screen_that_never_got_a_tape_ends_quietly(run: Run) -> None:
         pass
 
     assert shown.getvalue() == ""
+
+
+TIMED_OUT = Bite(codes=frozenset({"ReadTimeout"}))
+
+
+class Playing:
+    """A scene into which lines are put one by one."""
+
+    def __init__(self) -> None:
+        self._scene = Scene(REGIONS)
+
+    def put(self, t: float, event: str, **fields: Any) -> None:
+        self._scene.take(event, t, fields)
+
+    def inject(self, t: float, number: str, region: str = TARGET, bite: Bite = TIMED_OUT) -> None:
+        self.put(t, "fault-injected", fault_id=number, region=region, bite=bite.to_json())
+
+    def attempt(self, t: float, region: str = TARGET, error_code: str = "ReadTimeout", seconds: float = 0.5) -> None:
+        told = {"region": region, "error_code": error_code, "seconds": seconds}
+        self.put(t, "attempt", operation="Decrypt", **told)
+
+    def operation(self, t: float, *, ok: bool = True, lane: str = "warm", seconds: float = 0.5) -> None:
+        self.put(t, "operation", ok=ok, lane=lane, seconds=seconds, region=TARGET)
+
+    @property
+    def view(self) -> View:
+        return self._scene.view(99.0)
+
+    @property
+    def bitten(self) -> list[int]:
+        return [fault.bitten for fault in self.view.faults]
+
+
+@pytest.fixture
+def playing() -> Playing:
+    return Playing()
+
+
+def test_at_first_nothing_has_happened(playing: Playing) -> None:
+    """Every breaker is closed, nothing is counted, no fault is on and none has bitten."""
+    view = playing.view
+
+    assert (view.at, view.phase, view.phase_since, view.verdict) == (99.0, "start", 0.0, "")
+    assert (view.operations, view.failed, view.failed_over) == (0, 0, 0)
+    assert (view.faults, view.fault_since, view.every_fault_bit) == ((), None, False)
+    assert view.breakers == dict.fromkeys(REGIONS, "closed")
+    assert (view.canaries, view.alarms, view.recent) == ({}, {}, ())
+
+
+def test_what_happens_is_counted(playing: Playing) -> None:
+    """Each once; a phase begins when it is said to."""
+    playing.put(3.0, "phase-started", phase="hold")
+    playing.operation(4.0)
+    playing.operation(5.0, ok=False)
+    playing.operation(6.0, lane="cold")
+    playing.put(7.0, "failed-over", from_region=TARGET)
+    playing.put(8.0, "failed-over", from_region=TARGET)
+    playing.put(9.0, "verdict", verdict="HELD")
+    playing.put(9.5, "an-event-of-later", anything="at all")
+    view = playing.view
+
+    assert (view.phase, view.phase_since, view.verdict) == ("hold", 3.0, "HELD")
+    assert (view.operations, view.failed, view.failed_over) == (3, 1, 2)
+    assert [(one.at, one.seconds, one.ok, one.lane, one.region) for one in view.recent] == [
+        (4.0, 0.5, True, "warm", TARGET),
+        (5.0, 0.5, False, "warm", TARGET),
+        (6.0, 0.5, True, "cold", TARGET),
+    ]
+
+
+def test_the_last_two_thousand_operations_are_kept(playing: Playing) -> None:
+    """All are counted."""
+    for number in range(2001):
+        playing.operation(float(number))
+
+    assert (playing.view.operations, len(playing.view.recent)) == (2001, 2000)
+    assert playing.view.recent[0].at == 1.0
+
+
+def test_a_look_is_known_by_when_it_began_and_why_it_failed(playing: Playing) -> None:
+    """KMS's own code before the canary's reason; a look that was OK has neither."""
+    failed = canary_result(TARGET, "general", 1.0, hurt=True)
+    for purpose, result in {
+        "general": failed,
+        "pii": {**failed, "error_code": ""},
+        "payment": canary_result(TARGET, "payment", 1.0, hurt=False),
+    }.items():
+        playing.put(4.0, "canary-result", result={**result, "key": purpose})
+
+    assert playing.view.canaries == {
+        (TARGET, "general"): CanaryView(at=4.0, began=3.0, outcome=Outcome.FAILED, reason="ReadTimeout"),
+        (TARGET, "pii"): CanaryView(at=4.0, began=3.0, outcome=Outcome.FAILED, reason="timeout"),
+        (TARGET, "payment"): CanaryView(at=4.0, began=3.98, outcome=Outcome.OK, reason=""),
+    }
+
+
+def test_an_attempt_shows_a_fault_when_it_began_in_it_at_its_region_and_looks_like_it(playing: Playing) -> None:
+    """Nothing else counts: a fault that was not seen to bite proves nothing."""
+    playing.inject(8.0, "0")
+    playing.attempt(8.25)  # began before
+    playing.attempt(9.0, region=REGIONS[1])
+    playing.attempt(9.0, error_code="")
+    assert not playing.view.every_fault_bit
+    playing.attempt(8.5)  # began as it did
+    playing.attempt(9.0)
+    assert playing.view.every_fault_bit
+    playing.put(10.0, "fault-removed", fault_id="0")
+    playing.attempt(11.0)
+
+    assert playing.bitten == [2]
+    assert not playing.view.every_fault_bit
+
+
+def test_every_fault_that_is_on_must_have_bitten(playing: Playing) -> None:
+    """Of several, one that did not is enough; one that is over does not count."""
+    playing.inject(8.0, "0")
+    playing.inject(9.0, "1", REGIONS[1])
+    playing.attempt(9.5)
+
+    assert (playing.bitten, playing.view.every_fault_bit, playing.view.fault_since) == ([1, 0], False, 8.0)
+    playing.put(10.0, "fault-removed", fault_id="1")
+    assert (playing.view.every_fault_bit, playing.view.fault_regions) == (True, (TARGET,))
+    playing.inject(11.0, "2", TARGET)
+    assert (playing.view.every_fault_bit, playing.view.fault_regions) == (False, (TARGET,))
+    playing.put(12.0, "fault-removed", fault_id="0")
+    assert playing.view.fault_since == 11.0
+
+
+def test_a_fault_that_is_quiet_shows_in_nothing(playing: Playing) -> None:
+    """That nobody asks is shown by nothing: the judge counts who did."""
+    playing.inject(8.0, "0", bite=Bite(quiet=True, whole=False))
+
+    assert (playing.bitten, playing.view.every_fault_bit) == ([1], True)
+
+
+def test_a_service_beside_kms_shows_its_own_fault_alone(playing: Playing) -> None:
+    """And KMS, well meanwhile or not, does not show it."""
+    playing.inject(8.0, "0", bite=Bite(codes=frozenset({"ReadTimeout"}), operations=frozenset({"sts"})))
+    playing.attempt(9.0)
+    assert playing.bitten == [0]
+
+    playing.put(9.0, "service-attempt", service="sts", region=TARGET, error_code="ReadTimeout", seconds=0.5)
+
+    assert playing.bitten == [1]
+
+
+def test_what_began_as_the_phase_did_counts(playing: Playing) -> None:
+    """A look or an operation that began before says nothing of now; one that failed since spoils it."""
+    where = frozenset({(TARGET, "general")})
+    playing.put(
+        4.0, "canary-result", result={**canary_result(TARGET, "general", 1.0, hurt=False), "duration_seconds": 0.5}
+    )
+    playing.operation(4.0)
+    playing.operation(4.0, lane="cold")
+    assert steady(playing.view, since=3.5, expected=where)
+    assert not steady(playing.view, since=3.75, expected=where)
+    assert both_lanes_serve(playing.view, since=3.5)
+    assert not both_lanes_serve(playing.view, since=3.75)
+
+    playing.operation(5.0, ok=False)
+    assert not both_lanes_serve(playing.view, since=3.5)
+    assert not both_lanes_serve(playing.view, since=4.25)
+
+
+def test_a_lane_in_which_all_failed_does_not_serve(playing: Playing) -> None:
+    """Though both ran."""
+    playing.operation(4.0)
+    playing.operation(4.0, lane="cold", ok=False)
+
+    assert not both_lanes_serve(playing.view, since=3.0)

@@ -93,3 +93,40 @@ def test_one_that_fails_to_end_in_its_time_is_told_at_once() -> None:
         assert faults.seen == ["+short", "+whole", "-short"]
 
     assert faults.seen == ["+short", "+whole", "-short", "-whole"]
+
+
+def test_what_ended_in_its_time_is_not_ended_again() -> None:
+    """Neither at the next turn nor at the end; two that end at once both end."""
+    faults = Faults()
+
+    with Timeline((order("a", lasts=1), order("b", lasts=1), order("c")), faults.put_on) as timeline:
+        for elapsed in (0.0, 1.0, 2.0, 3.0):
+            timeline.turn(elapsed)
+        assert faults.seen == ["+a", "+b", "+c", "-a", "-b"]
+
+    assert faults.seen == ["+a", "+b", "+c", "-a", "-b", "-c"]
+
+
+def test_one_that_failed_to_end_is_not_tried_again_at_the_next_turn() -> None:
+    """The restore tries what is left; a conductor that went on would else be told the same at every look."""
+    faults = Faults("-a")
+
+    with Timeline((order("a", lasts=1),), faults.put_on) as timeline:
+        timeline.turn(0.0)
+        with pytest.raises(OSError, match="-a"):
+            timeline.turn(1.0)
+        timeline.turn(2.0)
+
+    assert faults.seen == ["+a", "-a"]
+
+
+def test_one_that_is_late_lasts_its_time_from_then_on() -> None:
+    """It ends when it has been on for so long, not when it would have been over."""
+    faults = Faults()
+
+    with Timeline((order("a", after=5, lasts=3),), faults.put_on) as timeline:
+        timeline.turn(7.0)
+        timeline.turn(9.75)
+        assert faults.seen == ["+a"]
+        timeline.turn(10.0)
+        assert faults.seen == ["+a", "-a"]

@@ -93,6 +93,7 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_name(
         pytest.param("[canaries]\nkinds = ['golden']\n", "canaries", "must name round_trip", id="no-round-trips"),
         pytest.param("[canaries]\nkinds = ['round_trip', 'round_trip']\n", "canaries", "not repeat", id="kind-twice"),
         pytest.param("[http]\nlisten = '9464'\n", "http.listen", "HOST:PORT", id="address"),
+        pytest.param("[http]\nlisten = '[::1]:65536'\n", "http.listen", "a port is 0 to 65535", id="port"),
         pytest.param("[cloudwatch]\nperiod_seconds = 30\n", "cloudwatch.period_seconds", "10 or 60", id="choice"),
         pytest.param("[keys.PII]\nalias = 'alias/x'\n", "keys", "1 to 32 of a-z and 0-9", id="purpose"),
         pytest.param("[keys.pii]\nalias = 'pii'\n", "keys.pii.alias", "alias/NAME", id="alias"),

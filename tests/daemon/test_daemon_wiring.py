@@ -8,14 +8,17 @@ from pathlib import Path
 
 import pytest
 import structlog
+from click.testing import CliRunner
 from daemon_kit import START, result
 
+from kms_alarms.cli import cli as alarms
 from kms_core.events import BreakerMoved
 from kms_core.testing import ManualClock
 from kms_watchdog import aws
 from kms_watchdog.canaries.canary import canary_id
 from kms_watchdog.canaries.roster import Ports, live_canaries
-from kms_watchdog.config import Settings
+from kms_watchdog.cli import command as watchdog
+from kms_watchdog.config import ConfigError, Settings
 from kms_watchdog.daemon import subject_of
 from kms_watchdog.health import Board, Status, Subject
 from kms_watchdog.results import Kind, Mode, Outcome
@@ -26,6 +29,7 @@ from kms_watchdog.sinks.prometheus import Exposition
 from kms_watchdog.sinks.queue import MetricQueue
 from kms_watchdog.sinks.sink import DrillChange, LiveEvents, Seen, tell_drill
 
+EXAMPLE = Path(__file__).parents[2] / "daemon" / "watchdog.example.toml"
 SUBJECTS = [Subject("round_trip", region, "general") for region in ("us-east-1", "us-west-2")]
 
 
@@ -161,6 +165,23 @@ def path(
     yield made
     made._queue.close()
     aws._session.cache_clear()
+
+
+def test_a_profile_that_is_not_there_is_a_wrong_configuration(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told in one line by every command that asks AWS; botocore's own error would be a traceback."""
+    monkeypatch.setenv("AWS_PROFILE", "nobody-has-it")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    aws._session.cache_clear()
+
+    with pytest.raises(ConfigError, match="nobody-has-it"):
+        aws.client(settings, "sns", "us-east-1")
+    for command, arguments in ((watchdog, ["provision", "plan"]), (alarms, ["plan"])):
+        told = CliRunner().invoke(command, [*arguments, "--config", str(EXAMPLE)])
+        assert told.exit_code == 2
+        assert "nobody-has-it" in told.stderr
+        assert told.stderr.count("\n") == 1
 
 
 def jobs(path: CloudWatchPath) -> dict[str, Job]:

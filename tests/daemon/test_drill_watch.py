@@ -203,20 +203,59 @@ def test_an_unreadable_undo_record_is_told_once(bench: Bench, broken: JournalFil
     assert bench.value("heal_failures_total") == 1
 
 
-def test_a_drill_that_died_before_breaking_anything_is_over(
-    bench: Bench, new_drill: Callable[..., JournalFile]
-) -> None:
-    """No undo record, no owner: nothing to heal, and it does not run any more."""
+@pytest.fixture
+def unbroken(new_drill: Callable[..., JournalFile]) -> JournalFile:
+    """A drill that died before it had an undo record."""
     drill = new_drill()
     drill.begin()
+    return drill
 
-    with drill.folder.owned():
+
+def test_the_journal_of_a_drill_that_died_before_breaking_anything_is_finished(
+    bench: Bench, unbroken: JournalFile
+) -> None:
+    """By a healer, once it has no owner; no fault is counted, for there was none."""
+    with unbroken.folder.owned():
         bench.look()
-    (running,) = bench.follower.runs()
+    alive = len(bench.healers)
     bench.look(2)
+    bench.look(2)
+    during = (len(bench.healers), bench.watch.leftovers)
+    close(unbroken)
+    bench.healers[0].code = 0
+    bench.look(2)
+    bench.look(60)
     (over,) = bench.follower.runs()
 
-    assert (running.active, over.active) == (True, False)
+    assert (alive, during, len(bench.healers)) == (0, (1, ()), 1)
+    assert (over.active, over.closed) == (False, True)
+    assert (bench.value("faults_healed_total"), bench.value("heal_failures_total")) == (0, 0)
+
+
+@pytest.mark.parametrize("cannot_start", [True, False])
+def test_a_drill_that_broke_nothing_is_over_even_if_its_journal_cannot_be_finished(
+    bench: Bench, unbroken: JournalFile, *, cannot_start: bool
+) -> None:
+    """No alarm, and no second try: nothing is left to undo, and it does not run any more."""
+    bench.cannot_start = cannot_start
+    bench.look()
+    for healer in bench.healers:
+        healer.code = 1
+    events = bench.look(2) + bench.look(60)
+    (over,) = bench.follower.runs()
+
+    assert (over.active, over.abandoned) == (False, True)
+    assert events.count("drill.not_finished") == (0 if cannot_start else 1)
+    assert len(bench.healers) == (0 if cannot_start else 1)
+    assert bench.value("heal_failures_total") == 0
+
+
+def test_a_broken_journal_with_nothing_to_undo_is_left_alone(bench: Bench, unbroken: JournalFile) -> None:
+    """No healer could go on with it."""
+    unbroken.append_raw(b"garbage\n")
+
+    bench.look()
+
     assert bench.healers == []
 
 

@@ -128,6 +128,26 @@ def test_orders_of_others_stay() -> None:
     assert returned == others
 
 
+def test_the_order_that_ends_last_tells_until_when() -> None:
+    """Of two people's for one region; a preferred region is not evacuated."""
+    shorter, preferred = order(lasts=timedelta(minutes=5), reason="INC-8"), replace(order(WEST), kind="prefer")
+
+    assert evacuation.evacuated((order(), shorter, preferred)) == {EAST: order()}
+    assert evacuation.evacuated((shorter, order())) == {EAST: order()}
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        pytest.param(order(reason="KMS (again)").reason, ("KMS (again)", "ann"), id="by-command"),
+        pytest.param("by hand (by night)", ("by hand (by night)", None), id="by-hand"),
+    ],
+)
+def test_who_gave_an_order_is_told_apart_from_why(written: str, told: tuple[str, str | None]) -> None:
+    """As far as `evacuate` wrote it; what people write by hand is all reason."""
+    assert evacuation.reason_and_by(replace(order(), reason=written)) == told
+
+
 def test_the_document_is_what_the_core_reads() -> None:
     """Any reason a person can type."""
     orders = (order(reason='"quoted" \\ é 🔥'), replace(order(WEST), kind="prefer"))
@@ -350,13 +370,16 @@ def test_the_application_leaves_and_comes_back(
     before = asked(application, estate)
     evacuate.evacuate(settings, store, order(at=now_utc), now_utc, yes=True)
     during = asked(application, estate)
+    shown = set(evacuation.evacuated(application.overrides()))
     estate.fail("ConnectionRefused", regions=[WEST, EUROPE])
     alone = asked(application, estate)
     estate.fail(None)
     clock.advance(3600)
+    ended = evacuation.evacuated(application.overrides())  # before anybody reads anew
     after = asked(application, estate)
 
     assert (before, during) == ([EAST], [WEST])
+    assert (shown, ended, application.overrides()) == ({EAST}, {}, ())
     assert (alone[-1], len(alone)) == (EAST, 3)
     assert after == [EAST]
 

@@ -7,9 +7,11 @@ import io
 import json
 import math
 import random
+import re
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -549,6 +551,52 @@ def test_history_filters(run: Callable[..., Result], arguments: list[str], code:
     told = run(*arguments)
 
     assert (told.exit_code, len(told.stdout.splitlines())) == (code, count)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        pytest.param(["--region", "us-eas-1"], "no region 'us-eas-1' in .*; did you mean us-east-1?", id="region"),
+        pytest.param(["--region", "mars"], "no region 'mars' in .*; there are us-east-1, us-west-2", id="none-near"),
+        pytest.param(["--key", "generl", "--all"], "no key 'generl' in .*; did you mean general?", id="key"),
+        pytest.param(["--key", "paiment"], "no key 'paiment' in .*; did you mean payment?", id="key-of-history"),
+        pytest.param(["--canary", "round-trip"], "no canary 'round-trip' in .*; did you mean round_trip?", id="kind"),
+        pytest.param(
+            ["--canary", "round_trip:us-east-1:genral"],
+            "did you mean round_trip:us-east-1:general?",
+            id="canary-id",
+        ),
+        pytest.param(["--canary", "nope", "--format", "json"], "no canary 'nope' in .*; there are round_trip", id="no"),
+    ],
+)
+def test_a_name_that_nothing_has_is_refused(run: Callable[..., Result], arguments: list[str], says: str) -> None:
+    """A misspelt name would be a false all-clear: nothing failed there. One line, and nothing on stdout."""
+    told = run(*arguments)
+
+    assert (told.exit_code, told.stdout, len(told.stderr.splitlines())) == (2, "", 1)
+    assert re.search(says.replace("?", r"\?"), told.stderr)
+
+
+def test_names_that_only_the_history_has_are_known(
+    open_history: Callable[[], HistorySink], write_config: Callable[..., Path]
+) -> None:
+    """Of a configuration of before, each region of a pair too, and of looks that only a drill made."""
+    history = open_history()
+    crossed = result(FAILED, at=AGO - 60, region="ap-south-1:ap-east-1", key="old")
+    history.write(replace(crossed, canary="cross_region"))
+    history.write(result(FAILED, at=AGO - 50, mode=Mode.DRILL, region="sa-east-1", run_id="r"))
+    history.close()
+    config = str(write_config())
+
+    asked = (
+        ("--region", "ap-east-1"),
+        ("--region", "ap-south-1:ap-east-1"),
+        ("--key", "old"),
+        ("--region", "sa-east-1", "--mode", "drill"),
+    )
+    codes = [CliRunner().invoke(command, ["history", *one, "--config", config]).exit_code for one in asked]
+
+    assert codes == [1, 1, 1, 1]
 
 
 def test_history_for_programs(run: Callable[..., Result]) -> None:

@@ -242,6 +242,16 @@ def test_a_drills_failures_in_a_row_end_with_it(sink: PrometheusSink) -> None:
     assert value(sink, "canary_consecutive_failures", **labels, mode="live") == 1
 
 
+def test_an_evacuated_region_shows_and_comes_back(sink: PrometheusSink) -> None:
+    """There from the start, at 0; gone with the order, whatever region it was."""
+    told = []
+    for evacuated in ([], ["us-east-1"], ["mars"]):
+        sink.on_evacuated(evacuated)
+        told.append(tuple(value(sink, "region_evacuated", region=region) for region in ("us-east-1", "us-west-2")))
+
+    assert told == [(0, 0), (1, 0), (0, 0)]
+
+
 def test_cache_lookups_and_retries_are_counted(sink: PrometheusSink) -> None:
     """Live ones; a hit and a miss apart."""
     for hit in (True, True, False):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,12 @@ from otlp_collector import Collector, collecting
 from waiting import wait_until
 
 from kms_core.clock import SystemClock
-from kms_watchdog import aws, logs
+from kms_watchdog import aws, evacuation, logs
 from kms_watchdog.config import Log, load
 from kms_watchdog.daemon import Daemon
+from kms_watchdog.override_store import FileStore
 from kms_watchdog.state_folder import StateFolder
+from kms_watchdog.web.documents import status_document
 
 NOWHERE = """
 [estate]
@@ -41,6 +44,8 @@ deadline_seconds = 0.9
 period_seconds = 10
 [state]
 dir = "state"
+[overrides]
+file = "overrides.json"
 [otel]
 enabled = true
 interval_seconds = 86400
@@ -117,3 +122,26 @@ def test_every_way_out_tells_what_happens(
     assert value(daemon, "data_key_cache_entries") == 0
     assert value(daemon, "scheduler_heartbeat_timestamp_seconds") > 0
     assert value(daemon, 'circuit_breaker_state{mode="drill",region="us-east-1",state="closed"}') == 1
+
+
+def test_an_evacuation_shows_until_the_region_is_returned(running: tuple[Daemon, ExitStack], tmp_path: Path) -> None:
+    """In the status document and in the metric, without a restart."""
+    daemon, _ = running
+    store, now_utc = FileStore(tmp_path / "overrides.json"), daemon.clock.now_utc()
+    order = evacuation.order("us-east-1", lasts=timedelta(hours=1), reason="INC-7", by="ann", now_utc=now_utc)
+
+    def told(metric: float) -> dict[str, object] | None:
+        daemon.core.read_overrides()  # rather than wait for its next reading
+        wait_until(lambda: value(daemon, 'region_evacuated{region="us-east-1"}') == metric, says=f"it is {metric}")
+        found: dict[str, object] | None = status_document(daemon.status(), detail=True)["regions"][0]["evacuated"]
+        return found
+
+    before = told(0)
+    store.change(lambda found: evacuation.with_order(found, order, now_utc))
+    during = told(1)
+    store.change(lambda found: evacuation.without(found, "us-east-1", now_utc))
+    after = told(0)
+
+    assert (before, after) == (None, None)
+    assert during is not None
+    assert (during["reason"], during["by"]) == ("INC-7", "ann")

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import timedelta, timezone
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import structlog
 from daemon_kit import REGIONS, START, result
 from status_kit import RUN, ServedWatchdog, Site, look, one_region_down, served
 
+from kms_core.overrides import RegionOverride
+from kms_watchdog import evacuation
 from kms_watchdog.config import load
 from kms_watchdog.drills.follow import RunView
 from kms_watchdog.health import Subject, board
@@ -502,6 +505,46 @@ def test_an_evacuated_region_says_so(watchdog: ServedWatchdog, told: str | None,
     region = document["regions"][1]
     assert (region["forced"], region["forced_reason"]) == (True, told)
     assert "evacuated" in Page().whole(document, Viewer())
+
+
+def ordered(reason: str = "INC-7 <b>") -> RegionOverride:
+    return evacuation.order("us-west-2", lasts=timedelta(minutes=2), reason=reason, by="ann", now_utc=START)
+
+
+@pytest.mark.parametrize(
+    ("detail", "why", "by"),
+    [pytest.param(False, None, None, id="stranger"), pytest.param(True, "INC-7 <b>", "ann", id="known")],
+)
+def test_an_order_to_leave_a_region_shows_until_it_is_gone(
+    watchdog: ServedWatchdog, why: str | None, by: str | None, *, detail: bool
+) -> None:
+    """Its end to everybody; who gave it and why is detail. It is deliberate: all stays healthy."""
+    watchdog.orders = (ordered(), replace(ordered(), region="us-east-1", kind="prefer"))
+    during = status_document(watchdog.status(), detail=detail)
+    watchdog.orders = ()
+    after = status_document(watchdog.status(), detail=detail)
+
+    told = [region["evacuated"] for region in during["regions"]]
+    assert told == [None, {"until_utc": "2026-01-01T00:02:00.000Z", "reason": why, "by": by}, None]
+    assert [region["evacuated"] for region in after["regions"]] == [None] * 3
+    assert during["regions"][1]["forced"] is False
+    assert (during["status"], during["reasons"]) == ("healthy", [])
+    drawn, later = (Page().whole(document, Viewer()) for document in (during, after))
+    assert drawn.count("evacuated until") == 1
+    assert "2026-01-01 00:02:00 UTC" in drawn.partition("evacuated until")[2].partition("</h3>")[0]
+    assert ("asked last, says ann: INC-7 &lt;b&gt;" in drawn) is detail
+    assert "evacuated" not in later
+
+
+def test_an_end_in_another_zone_is_told_in_utc(watchdog: ServedWatchdog) -> None:
+    """Orders may be written by hand."""
+    paris = timezone(timedelta(hours=1))
+    watchdog.orders = (replace(ordered(), until_utc=ordered().until_utc.astimezone(paris), reason="by hand"),)
+
+    region = status_document(watchdog.status(), detail=True)["regions"][1]
+
+    assert region["evacuated"] == {"until_utc": "2026-01-01T00:02:00.000Z", "reason": "by hand", "by": None}
+    assert "asked last: by hand" in Page().whole(status_document(watchdog.status(), detail=True), Viewer())
 
 
 def test_looks_of_one_answer_are_one_entry() -> None:

@@ -9,6 +9,7 @@ import shutil
 import struct
 import subprocess
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from status_kit import TOKEN, ServedWatchdog, look, one_region_down, page
 
+from kms_core.overrides import RegionOverride
 from kms_watchdog.config import load
 from kms_watchdog.health import Subject
 from kms_watchdog.results import Kind, Outcome, Reason
@@ -215,10 +217,13 @@ def test_a_person_signs_in(browse: Browse, site: Site) -> None:
 
 
 def troubled(site: Site) -> None:
-    """Leave the watchdog with a dead region, and some trouble below paging."""
+    """Leave the watchdog with a dead region that somebody evacuated, and some trouble below paging."""
     dead, off = one_region_down(), Subject(Kind.KEY_STATE, "eu-west-1", "pii")
     site.watchdog.look(20, {off: look(off, Outcome.FAILED, reason=Reason.ROTATION_OFF)})
     site.watchdog.breakers["us-east-1"] = "open"
+    until_utc = site.watchdog.clock.now_utc() + timedelta(hours=1)
+    reason = "INC-7: errors of KMS since the morning (by ann at 2026-01-01T00:00:00Z)"
+    site.watchdog.orders = (RegionOverride(region="us-east-1", kind="avoid", until_utc=until_utc, reason=reason),)
     site.watchdog.look(4, lambda s: look(s, Outcome.FAILED, reason=Reason.ROTATION_OFF) if s == off else dead(s))
 
 
@@ -258,7 +263,9 @@ def test_nothing_is_wider_than_a_phone(browse: Browse, site: Site) -> None:
     site.signed_in = True
     site.probe = """
       for (const details of document.querySelectorAll("details")) details.open = true;
-      const inside = (element) => element.closest("thead") || element.getBoundingClientRect().right <= innerWidth + 1;
+      const right = (element) => element.getBoundingClientRect().right;
+      const box = (element) => element.parentElement.closest("table, .kinds, .card, .banner, main");  // some cut it off
+      const inside = (element) => element.closest("thead") || right(element) <= Math.min(right(box(element)), innerWidth) + 1;
       const wide = [...document.querySelectorAll("main *")].filter((element) => !inside(element));
       tell({ page: document.documentElement.scrollWidth - innerWidth, wide: wide.map((e) => e.outerHTML) });
     """

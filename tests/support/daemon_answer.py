@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import product
 from typing import Any
 
 from kms_core import RegionHealth, SystemClock
+from kms_core.overrides import RegionOverride
 from kms_watchdog.config import Settings
 from kms_watchdog.health import Board, Subject, assess, board
 from kms_watchdog.results import CanaryResult, Kind, Mode, Outcome, Reason
@@ -51,6 +52,7 @@ def all_well(
     look: Look | None = None,
     breakers: Mapping[str, str] | None = None,
     forced: str = "",
+    orders: Sequence[RegionOverride] = (),
     stale: Callable[[Subject], bool] = lambda _: False,
     looks: int = 3,
     detail: bool = True,
@@ -63,6 +65,7 @@ def all_well(
         look: the last word of each canary.
         breakers: the state of each region's breaker; closed where it says nothing.
         forced: the region that somebody has taken out of use.
+        orders: people's word on regions that is in force.
         stale: which canaries have been silent for long.
         looks: how often each has looked.
         detail: whether the asker has shown the token.
@@ -76,10 +79,17 @@ def all_well(
             if result is not None:
                 whole = whole.fold(replace(result, started_at_utc=at_utc), now=-1000.0 if stale(subject) else 0.0)
     states = {region: (breakers or {}).get(region, "closed") for region in settings.estate.regions}
-    return status_document(_status(settings, whole, states, now, forced), detail=detail)
+    return status_document(_status(settings, whole, states, now, forced, orders), detail=detail)
 
 
-def _status(settings: Settings, whole: Board, states: Mapping[str, str], now: datetime, forced: str) -> Status:
+def _status(
+    settings: Settings,
+    whole: Board,
+    states: Mapping[str, str],
+    now: datetime,
+    forced: str,
+    orders: Sequence[RegionOverride],
+) -> Status:
     return Status(
         settings=settings,
         version="1.2.3",
@@ -97,6 +107,7 @@ def _status(settings: Settings, whole: Board, states: Mapping[str, str], now: da
             )
             for region, state in states.items()
         },
+        orders=orders,
         ticks={},
         failures=(),
         runs=(),

@@ -14,6 +14,7 @@ from pathlib import Path
 from daemon_kit import PURPOSES, REGIONS, START
 
 from kms_core import RegionHealth
+from kms_core.overrides import RegionOverride
 from kms_core.testing import ManualClock
 from kms_watchdog.config import Settings
 from kms_watchdog.drills.follow import RunView
@@ -83,6 +84,7 @@ class ServedWatchdog:
     failures: tuple[CanaryResult, ...] = ()
     breakers: dict[str, str] = field(default_factory=lambda: dict.fromkeys(REGIONS, "closed"))
     forced: dict[str, str] = field(default_factory=dict)
+    orders: tuple[RegionOverride, ...] = ()
     runs: tuple[RunView, ...] = (
         RunView(
             run_id=RUN,
@@ -159,6 +161,7 @@ class ServedWatchdog:
                 )
                 for region, breaker in self.breakers.items()
             },
+            orders=self.orders,
             ticks=self.ticks,
             failures=self.failures,
             runs=self.runs,

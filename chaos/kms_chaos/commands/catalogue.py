@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -18,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kms_chaos import drill
-from kms_chaos.commands.options import config_option, explained, load
+from kms_chaos.commands.options import UNCLEAR, config_option, explained, load, printer
 from kms_core.clock import Clock, SystemClock
 from kms_watchdog.drills.verdict import Verdict
 
@@ -60,7 +61,7 @@ def command(names: tuple[str, ...], config: Path, region: str | None, *, arm: bo
     \b
     Exit code: that of the worst: 0 all HELD, 1 one BROKE, 2 usage, 3 one INCONCLUSIVE, 4 one refused.
     """  # noqa: D301 - click wants the backspace character itself: it keeps lines as they are
-    console = Console(stderr=as_json)
+    console = printer(stderr=as_json)
     with explained():
         folder = load(config).drills.folder
         wanted = [drill.find(name, folder).name for name in names] or list(drill.names(folder))
@@ -70,8 +71,17 @@ def command(names: tuple[str, ...], config: Path, region: str | None, *, arm: bo
         click.echo(json.dumps([_as_json(one) for one in ran], indent=2))
     else:
         console.print(_table(ran))
-    codes = {one.code for one in ran}
-    raise SystemExit(next((code for code in _WORST_FIRST if code in codes), 0))
+    raise SystemExit(_exit_code(ran, len(wanted)))
+
+
+def _exit_code(ran: Sequence[Ran], wanted: int) -> int:
+    """Return that of the worst; a drill that never ran, or ended without a verdict or by a signal, told nothing."""
+    codes = {
+        one.code if one.code in _WORST_FIRST and (one.code or one.verdict == Verdict.HELD) else UNCLEAR for one in ran
+    }
+    if len(ran) < wanted:
+        codes.add(UNCLEAR)
+    return next(code for code in _WORST_FIRST if code in codes)
 
 
 def _run_all(wanted: Sequence[str], options: Sequence[str], console: Console, clock: Clock) -> Iterator[Ran]:
@@ -90,13 +100,29 @@ class _Interrupts:
 
     def __init__(self) -> None:
         self.told = False
-        self.running: subprocess.Popen[str] | None = None
+        self._to_pass_on = False
+        self._running: subprocess.Popen[str] | None = None
         self._before: dict[int, Any] = {}
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self.told = True
-        if number == signal.SIGTERM and self.running is not None:
-            self.running.terminate()  # Ctrl-C reaches it by itself
+        if number == signal.SIGTERM:  # Ctrl-C reaches it by itself
+            self._to_pass_on = True
+            self._pass_on()
+
+    @contextmanager
+    def running(self, process: subprocess.Popen[str]) -> Iterator[None]:
+        """Pass on to `process` what comes while the block runs, and what came while it was being started."""
+        self._running = process
+        self._pass_on()
+        try:
+            yield
+        finally:
+            self._running = None
+
+    def _pass_on(self) -> None:
+        if self._to_pass_on and self._running is not None:
+            self._running.terminate()
 
     def __enter__(self) -> Self:
         self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -110,10 +136,11 @@ class _Interrupts:
 def _run(name: str, options: Sequence[str], clock: Clock, interrupts: _Interrupts) -> Ran:
     began = clock.monotonic()
     arguments = [sys.executable, "-m", "kms_chaos", "run", name, *options, "--json"]
-    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603 - ours
-        interrupts.running = process
+    with (
+        subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process,  # noqa: S603 - ours
+        interrupts.running(process),
+    ):
         told, said = process.communicate()
-        interrupts.running = None
     seconds, code = clock.monotonic() - began, process.returncode
     try:
         judged = json.loads(told)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.table import Table
 
 from kms_alarms.table import alarm_name
 from kms_chaos import alarms, drill, stage
-from kms_chaos.commands.options import USAGE, config_option, explained, load
+from kms_chaos.commands.asked_guards import answers_of, asked, guards_table
+from kms_chaos.commands.options import REFUSED, USAGE, config_option, explained, load, printer
 from kms_chaos.drill import Drill, DrillError
 from kms_chaos.drill_parts import AlarmRule
 from kms_chaos.run import Run, plan
@@ -39,15 +41,20 @@ def list_command(config: Path, *, as_json: bool) -> None:
         table = Table("drill", "mode", "faults", "what", box=None, pad_edge=False, header_style="bold")
         for one in found:
             table.add_row(one.name, one.mode, ", ".join(dict.fromkeys(_kinds(one))), one.title)
-        Console().print(table)
+        printer().print(table)
 
 
 def _folder(config: Path) -> Path | None:
-    """Return the operator's own folder; None where there is no configuration yet: the shipped ones need none."""
+    """Return the operator's own folder; None where there is no configuration yet: the shipped ones need none.
+
+    Raises:
+        ConfigError: the configuration is wrong, or is not where somebody said.
+    """
     try:
         return load(config).drills.folder
     except ConfigError:
-        if config.exists():
+        named = click.get_current_context().get_parameter_source("config") is not ParameterSource.DEFAULT
+        if named or config.exists():
             raise
         return None
 
@@ -95,23 +102,51 @@ def _problem(name: str, folder: Path | None) -> str:
 @click.argument("name", metavar="DRILL|FILE")
 @config_option
 @click.option("--region", help="The region to hurt; the drill's own target when not given.")
+@click.option("--purpose", "purposes", multiple=True, help="A key to use, as for `kms-chaos run`.")
+@click.option(
+    "--ask", is_flag=True, help="Ask the guards, too: this machine, the daemon, STS, CloudWatch; all reading."
+)
+@click.option("--arm", "armed", is_flag=True, help="With --ask: as for `kms-chaos run`.")
+@click.option("--reason", default="", help="With --ask: likewise.")
+@click.option("--approval", default="", help="With --ask: likewise.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
-def plan_command(name: str, config: Path, region: str | None, *, as_json: bool) -> None:
-    """Show exactly what DRILL would touch here, and how each of it is undone. Nothing is touched or asked.
+def plan_command(
+    name: str,
+    config: Path,
+    region: str | None,
+    purposes: tuple[str, ...],
+    reason: str,
+    approval: str,
+    *,
+    ask: bool,
+    armed: bool,
+    as_json: bool,
+) -> None:
+    """Show exactly what DRILL would touch here, how each of it is undone, and what its guards look at.
+
+    Nothing is touched. Nothing is asked either, unless with --ask: then each guard says whether it holds now.
 
     \b
     Examples:
       kms-chaos plan region-blackhole
-      kms-chaos plan two-regions-lost --region eu-west-1 --json
+      kms-chaos plan two-regions-lost --region eu-west-1 --arm --ask
+
+    \b
+    Exit codes: 0 planned, and with --ask every guard that was asked holds; 2 usage; 4 a guard does not hold.
     """  # noqa: D301 - as above
     with explained():
-        settings = load(config)
-        run = plan(settings, drill.find(name, settings.drills.folder), region=region, clock=SystemClock())
-        planned = touched(run)
+        settings, clock = load(config), SystemClock()
+        wanted = drill.find(name, settings.drills.folder)
+        run = plan(settings, wanted, region=region, clock=clock, purposes=purposes)
+        run = replace(run, armed=armed, reason=" ".join(reason.split()), approval=approval)
+        answers = answers_of(run) if ask else {}
+        planned = {**touched(run), "guards": asked(run, answers)}
     if as_json:
         click.echo(json.dumps(planned, indent=2))
     else:
-        _show(run, planned, Console())
+        _show(run, planned, printer())
+    if any(not answer.held for answer in answers.values()):
+        raise SystemExit(REFUSED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +159,9 @@ class _Rule:
 
 def touched(run: Run) -> Mapping[str, Any]:
     """Return what `run` would do, for JSON: proxies, faults, traffic, alarms, and the most seconds each takes."""
-    one, upstreams = run.drill, stage.upstreams(run.settings)
+    one = run.drill
+    ends = {("kms", region): upstream for region, upstream in stage.upstreams(run.settings).items()}
+    ends |= stage.service_upstreams(run.settings, run.services)
     return {
         "drill": one.name,
         "title": one.title,
@@ -133,8 +170,8 @@ def touched(run: Run) -> Mapping[str, Any]:
         "purposes": list(run.purposes),
         "toxiproxy": run.settings.drills.toxiproxy_url,
         "proxies": [
-            {"name": proxy_name("RUN", region), "region": region, "upstream": upstream, "undo": "deleted"}
-            for region, upstream in upstreams.items()
+            {"name": proxy_name("RUN", region, service), "region": region, "upstream": upstream, "undo": "deleted"}
+            for (service, region), upstream in ends.items()
         ],
         "faults": [
             {
@@ -149,6 +186,7 @@ def touched(run: Run) -> Mapping[str, Any]:
             }
             for order in run.faults
         ],
+        "watchdog": one.watchdog.model_dump() if one.watchdog else None,
         "operations_per_second": one.workload.operations_per_second,
         "alarms": [_looked_at(found, run) for found in _rules(one)],
         "longest_seconds": {
@@ -197,6 +235,9 @@ def _show(run: Run, planned: Mapping[str, Any], console: Console) -> None:
         alarmed.add_row(", ".join(alarm["names"]), alarm["must"], within)
     for table in (proxies, faults, alarmed):
         console.print(table, "\n")
+    console.print(guards_table(planned["guards"]), "\n")
+    if planned["watchdog"]:
+        console.print("A watchdog of the drill's own, in a process and a folder of its own; both gone afterwards.\n")
     longest = planned["longest_seconds"]
     console.print(
         f"At most {longest['baseline']:g} s of baseline, {longest['fault']:g} s of fault, "

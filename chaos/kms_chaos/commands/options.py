@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from rich.console import Console
 
 from kms_chaos import heal
 from kms_chaos.drill import DrillError
@@ -28,6 +30,7 @@ from kms_watchdog.drills.undo import UndoRecordError
 F = TypeVar("F", bound=Callable[..., Any])
 
 BAD, USAGE, UNCLEAR, REFUSED = 1, 2, 3, 4
+_PIPED_COLUMNS = 200
 _FILE = click.option(
     "--config",
     "config",
@@ -51,6 +54,12 @@ def load(config: Path) -> Settings:
         ConfigError: it cannot be read, or is wrong.
     """
     return configuration.load(config, chosen_estate())
+
+
+def printer(*, stderr: bool = False) -> Console:
+    """Return what tables are printed to: as wide as the terminal, and wide enough for all where there is none."""
+    stream = sys.stderr if stderr else sys.stdout
+    return Console(stderr=stderr, width=None if stream.isatty() else _PIPED_COLUMNS)
 
 
 @contextmanager

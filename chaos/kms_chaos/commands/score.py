@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kms_chaos import drill, proofs
-from kms_chaos.commands.options import BAD, UNCLEAR, config_option, explained, load
+from kms_chaos.commands.options import BAD, UNCLEAR, config_option, explained, load, printer
 from kms_chaos.export import scores
 from kms_chaos.score import Score, Standing, State, declared, score
 from kms_core.clock import SystemClock
@@ -88,7 +88,7 @@ def _print(found: Score, form: str) -> None:
         case "html":
             click.echo(scores.html(found), nl=False)
         case _:
-            _show(found, Console())
+            _show(found, printer())
 
 
 def _show(found: Score, console: Console) -> None:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kms_chaos.commands.options import UNCLEAR, config_option, explained, load
+from kms_chaos.commands.options import UNCLEAR, config_option, explained, load, printer
 from kms_chaos.drill import DrillError
 from kms_chaos.evidence import checking
 from kms_chaos.evidence.finding import Finding, Result
@@ -73,7 +73,7 @@ def command(
     if as_json:
         click.echo(json.dumps(as_values(found), indent=2, ensure_ascii=False))
     else:
-        _show(found, Console())
+        _show(found, printer())
     raise SystemExit(found.result.exit_code)
 
 

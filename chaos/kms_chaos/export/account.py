@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kms_chaos.export.steps import Step, Touched, steps, touched
+from kms_chaos.judging.after import restore_failed
 from kms_chaos.judging.history import History
 from kms_chaos.timings import KeyLoss, Timing, key_loss, timings
 from kms_watchdog.drills.journal import Journal, Record
@@ -71,7 +72,8 @@ class Account:
         """Why the run was not whole, in one sentence; empty when it was."""
         stopped = self.history.stopped
         if stopped is None:
-            return "" if self.closed else "The journal was not closed: a fault of this drill may still be on."
+            left = "" if self.closed else restore_failed(self.history)  # the drill's own report comes before its end
+            return f"The journal was not closed, and a fault of this drill may still be on: {left}." if left else ""
         if stopped.event == "healed":
             return f"The drill died; its faults were undone by the {stopped.fields['by']}."
         return f"The drill was cut short: {stopped.fields['reason']}."

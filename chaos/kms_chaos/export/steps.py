@@ -119,6 +119,18 @@ def _cold_start(f: Fields) -> tuple[str, str, bool]:
     return "A new core started", f"{came} after {f['seconds']:.2f} s", False
 
 
+def _watchdog_started(f: Fields) -> tuple[str, str, bool]:
+    return "A watchdog of the drill's own started", f"process {f['pid']}", False
+
+
+def _watchdog_killed(f: Fields) -> tuple[str, str, bool]:
+    return "The drill's own watchdog killed", f"process {f['pid']}, exit code {f['code']}", False
+
+
+def _watchdog_ended(f: Fields) -> tuple[str, str, bool]:
+    return "The drill's own watchdog ended", f"process {f['pid']}, exit code {f['code']}", False
+
+
 _TELLERS: Mapping[str, Callable[[Fields], tuple[str, str, bool]]] = {
     "undo-recorded": _undo_recorded,
     "fault-injected": _injected,
@@ -127,6 +139,9 @@ _TELLERS: Mapping[str, Callable[[Fields], tuple[str, str, bool]]] = {
     "interrupted": _interrupted,
     "healed": _healed,
     "cold-start": _cold_start,
+    "watchdog-started": _watchdog_started,
+    "watchdog-killed": _watchdog_killed,
+    "watchdog-ended": _watchdog_ended,
 }
 
 

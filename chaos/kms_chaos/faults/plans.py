@@ -126,5 +126,6 @@ def ordered(plans: tuple[FaultPlan, ...], targets: tuple[str, ...], regions: tup
 def _ordered(plans: tuple[FaultPlan, ...], targets: tuple[str, ...], regions: tuple[str, ...]) -> Iterator[Ordered]:
     for number, plan in enumerate(plans):
         for region in plan.regions(targets, regions):
-            kind = getattr(plan, "kind", "fault")
-            yield Ordered(id=f"{number}-{kind}-{region}", region=region, plan=plan)
+            kind, service = getattr(plan, "kind", "fault"), getattr(plan, "service", "kms")
+            place = region if service == "kms" else f"{service}-{region}"
+            yield Ordered(id=f"{number}-{kind}-{place}", region=region, plan=plan)

@@ -10,11 +10,12 @@ from kms_chaos.guards.before import (
     only_drill,
     window_is_open,
 )
-from kms_chaos.guards.checking import CannotTellError, GuardResult, NotHeldError, RefusedError, check
+from kms_chaos.guards.checking import CannotTellError, Guard, GuardResult, NotHeldError, RefusedError, check
 from kms_chaos.guards.watch import GuardWatch
 
 __all__ = [
     "CannotTellError",
+    "Guard",
     "GuardResult",
     "GuardWatch",
     "NotHeldError",

@@ -27,7 +27,7 @@ def regions_are_armed(hurt: Sequence[str], *, armed: bool) -> str:
     """See that more than one region is hurt on purpose only."""
     if len(hurt) > 1 and not armed:
         raise NotHeldError(f"the drill hurts {len(hurt)} regions ({', '.join(hurt)}): only with --arm")
-    return f"hurts {', '.join(hurt)}{', armed' if armed else ''}"
+    return f"hurts {', '.join(hurt) or 'the KMS of no region'}{', armed' if armed else ''}"
 
 
 def held_on_general(
@@ -88,6 +88,8 @@ def _proven(found: Journal, claimed: Mapping[str, Any]) -> datetime:
 def _is_the_same(started: Mapping[str, Any], drill: Drill, targets: Sequence[str]) -> bool:
     purposes = started["purposes"]
     if FIRST not in purposes or LAST in purposes or list(started["targets"]) != list(targets):
+        return False
+    if started.get("training"):  # it proves nothing: its fault lasted as long as somebody looked for it
         return False
     return _core(Drill.model_validate(started["drill_file"])) == _core(drill)
 

@@ -109,7 +109,7 @@ def healthy(document: Document, settings: Settings) -> str:
     """See that every key is usable in every region, with fresh results, and that every live breaker is closed."""
     for region in document["regions"]:
         name, breaker = region["region"], region["breaker"]
-        if region.get("forced"):
+        if region.get("forced") or region.get("evacuated"):
             raise NotHeldError(f"somebody has taken {name} out of use (`kms-watchdog return` brings it back)")
         if breaker not in {"closed", "unknown"}:
             raise NotHeldError(f"the live breaker of {name} is {breaker}")

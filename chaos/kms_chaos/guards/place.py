@@ -31,9 +31,6 @@ class Prober(Protocol):
     def proxy(self, name: str) -> ProxyState | None:
         """Return one proxy."""
 
-    def disable(self, name: str) -> None:
-        """Stop it from listening."""
-
     def delete(self, name: str) -> None:
         """Delete it."""
 
@@ -110,8 +107,7 @@ def _proxy(server: Prober, name: str, upstream: str) -> Iterator[ProxyState]:
 
 
 def _delete(server: Prober, name: str) -> None:
-    if server.proxy(name) is not None:
-        server.disable(name)
+    if server.proxy(name) is not None:  # not disabled first: one killed in between would leave a disabled proxy
         server.delete(name)
 
 

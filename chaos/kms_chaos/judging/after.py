@@ -45,6 +45,18 @@ def _restored(h: History) -> Iterator[Finding]:
     else:
         yield held("the fault was removed and read back", [h.removed, *h.of_event("restore-verified")[-1:]])
     yield _steady_again(h, h.removed)
+    yield from _services_again(h, h.removed)
+
+
+def _services_again(h: History, removed: Record) -> Iterator[Finding]:
+    """Whether what was hurt beside KMS answered again."""
+    for order in (order for order in h.orders if order.service != "kms"):
+        asked = h.of_event("service-attempt", service=order.service, region=order.region)
+        well = [r for r in asked if r.t - r.fields["seconds"] >= removed.t and not r.fields["error_code"]]
+        if well:
+            yield held(f"{order.service} of {order.region} answered again", well[:1])
+        else:
+            yield missing(h, f"{order.service} of {order.region} did not answer after the fault", asked[-1:])
 
 
 def _not_gone(h: History) -> Iterator[Record]:

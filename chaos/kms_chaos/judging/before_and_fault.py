@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from kms_chaos.faults.plans import CONNECTION, Bite, Ordered, bite, unlike
 from kms_chaos.judging import alarm_states
 from kms_chaos.judging.findings import Finding, claim, held, unclear
-from kms_chaos.judging.history import History
+from kms_chaos.judging.history import NOTED_LATE_SECONDS, History
+from kms_core.taxonomy import TABLE
 from kms_watchdog.drills.journal import Record
 from kms_watchdog.drills.verdict import Claim
 from kms_watchdog.results import Outcome
 
+_UNANSWERED = CONNECTION.union(code for code, row in TABLE.items() if not row.answered)
+"""Codes of an attempt that the region gave no answer to: also of one that was never sent, or overtaken by a hedge."""
 _SETTLE_SECONDS = 2.0
 """How long a call that was under way when a region was evacuated may still ask it."""
 
@@ -23,12 +26,13 @@ def steady_state_before(h: History) -> Claim:
 
 def _before(h: History) -> Iterator[Finding]:
     yield from _guards(h)
-    if h.injected is None:
+    if h.injected is None or h.beginning is None:
         why = h.stopped.fields.get("reason", "") if h.stopped else ""
         yield unclear(f"no fault was injected{f': {why}' if why else ''}", [h.stopped] if h.stopped else [])
         return
-    yield from _canaries_before(h, h.injected)
-    yield from _workload_before(h, h.injected)
+    yield from _canaries_before(h, h.beginning)
+    yield from _workload_before(h, h.beginning)
+    yield from _services_before(h, h.injected)
     for rule in h.drill.alarms.must_fire:
         for region in rule.regions(h.targets, h.regions):
             yield alarm_states.was_quiet(h, (rule.alarm, region, rule.mode), h.injected)
@@ -43,8 +47,8 @@ def _guards(h: History) -> Iterator[Finding]:
             yield unclear(f"guard {record.fields['guard']} did not hold: {record.fields['detail']}", [record])
 
 
-def _canaries_before(h: History, injected: Record) -> Iterator[Finding]:
-    last = {look.where: look for look in h.looks if look.record.seq < injected.seq}
+def _canaries_before(h: History, began: Record) -> Iterator[Finding]:
+    last = {look.where: look for look in h.looks if look.record.seq < began.seq}
     absent = [where for where in h.canaries if where not in last]
     if absent:
         yield unclear(f"canary {absent[0][1]} in {absent[0][0]} was not seen before the fault")
@@ -55,8 +59,8 @@ def _canaries_before(h: History, injected: Record) -> Iterator[Finding]:
         yield held(f"all {len(last)} canaries were OK when the fault began", [look.record for look in last.values()])
 
 
-def _workload_before(h: History, injected: Record) -> Iterator[Finding]:
-    before = [o for o in h.operations if o.record.seq < injected.seq]
+def _workload_before(h: History, began: Record) -> Iterator[Finding]:
+    before = [o for o in h.operations if o.record.seq < began.seq]
     lanes = {o.lane for o in before if o.ok}
     failed = [o.record for o in before if not o.ok]
     if failed:
@@ -65,6 +69,17 @@ def _workload_before(h: History, injected: Record) -> Iterator[Finding]:
         yield unclear("the workload did not run warm and cold before the fault")
     if lanes == {"warm", "cold"} and not failed:
         yield held(f"{len(before)} operations before the fault, none failed", [before[0].record, before[-1].record])
+
+
+def _services_before(h: History, injected: Record) -> Iterator[Finding]:
+    """Whether what is hurt beside KMS answered before: else its silence afterwards is no doing of the fault."""
+    for order in (order for order in h.orders if order.service != "kms"):
+        asked = h.of_event("service-attempt", service=order.service, region=order.region)
+        last = next((r for r in reversed(asked) if r.seq < injected.seq), None)
+        if last is None or last.fields["error_code"]:
+            yield unclear(f"{_place(order)} did not answer before the fault", [last] if last else [])
+        else:
+            yield held(f"{_place(order)} answered before the fault", [last])
 
 
 def fault_was_real(h: History) -> Claim:
@@ -78,31 +93,49 @@ def _real(h: History) -> Iterator[Finding]:
         return
     for order in h.orders:
         yield from _one(h, order)
+    yield from _others_of_its_kind(h)
     codes = CONNECTION.union(*(bite(order.plan).codes for order in h.orders))
     for region in h.others:
         yield _untouched(region, [r for r in _inside(h, h.fault) if r.fields["region"] == region], codes)
 
 
+def _others_of_its_kind(h: History) -> Iterator[Finding]:
+    """Whether a service beside KMS that is hurt in some regions went on in the others."""
+    for service in sorted({order.service for order in h.orders} - {"kms"}):
+        hurt = {order.region for order in h.orders if order.service == service}
+        asked = _inside(h, h.fault, service)
+        for region in (region for region in h.regions if region not in hurt):
+            found = [r for r in asked if r.fields["region"] == region]
+            yield _untouched(f"{service} of {region}", found, CONNECTION)
+
+
 def _one(h: History, order: Ordered) -> Iterator[Finding]:
     injected = h.put_on(order)
     if injected is None:
-        yield unclear(f"the {order.kind} of {order.region} was not injected")
+        yield unclear(f"the {order.kind} of {_place(order)} was not injected")
         return
     if why := unlike(order.plan, order, injected.fields):
-        yield unclear(f"the {order.kind} of {order.region} was not shown as it was ordered: {why}", [injected])
+        yield unclear(f"the {order.kind} of {_place(order)} was not shown as it was ordered: {why}", [injected])
     else:
-        yield held(f"the {order.kind} of {order.region} was shown as it was ordered", [injected])
-    yield _bit(order, injected, [r for r in _inside(h, h.window(order)) if r.fields["region"] == order.region])
+        yield held(f"the {order.kind} of {_place(order)} was shown as it was ordered", [injected])
+    asked = _inside(h, h.window(order), order.service)
+    yield _bit(order, injected, [r for r in asked if r.fields["region"] == order.region])
 
 
-def _inside(h: History, window: tuple[float, float] | None) -> list[Record]:
-    """Return the attempts that began and ended in `window`."""
+def _place(order: Ordered) -> str:
+    """Return the region, or what of it is hurt beside KMS, in words."""
+    return order.region if order.service == "kms" else f"{order.service} of {order.region}"
+
+
+def _inside(h: History, window: tuple[float, float] | None, service: str = "kms") -> list[Record]:
+    """Return the attempts at `service` that began and ended in `window`."""
     began, ended = window or (0.0, 0.0)
-    return [r for r in h.of_event("attempt") if r.t - r.fields["seconds"] >= began and r.t <= ended]
+    attempts = h.of_event("attempt") if service == "kms" else h.of_event("service-attempt", service=service)
+    return [r for r in attempts if r.t - r.fields["seconds"] >= began and r.t <= ended]
 
 
 def _bit(order: Ordered, injected: Record, attempts: list[Record]) -> Finding:
-    what, where, sign = order.kind, order.region, bite(order.plan)
+    what, where, sign = order.kind, _place(order), bite(order.plan)
     if sign.quiet:
         return _left_alone(order, injected, attempts)
     elsewhere = [r for r in attempts if r.fields["proxy"] != injected.fields.get("proxy", r.fields["proxy"])]
@@ -111,8 +144,9 @@ def _bit(order: Ordered, injected: Record, attempts: list[Record]) -> Finding:
     bitten = [r for r in attempts if _shows(sign, r)]
     if not bitten:
         return unclear(f"the {what} did not bite: no request to {where} showed it while it was on")
-    concerned = [r for r in attempts if not sign.operations or r.fields["operation"] in sign.operations]
-    spared = [r for r in concerned if not _shows(sign, r) and r.fields["error_code"] not in CONNECTION]
+    concerned = [r for r in attempts if not sign.operations or _asked_for(r) in sign.operations]
+    spared = [r for r in concerned if not _shows(sign, r) and r.fields["error_code"] not in _UNANSWERED]
+    spared = [r for r in spared if r.t - r.fields["seconds"] >= injected.t + NOTED_LATE_SECONDS]
     if sign.whole and spared:
         return unclear(f"{len(spared)} requests to {where} were answered during the {what}", spared)
     rest = "none was answered" if sign.whole else f"of {len(concerned)}"
@@ -133,7 +167,12 @@ def _left_alone(order: Ordered, injected: Record, attempts: list[Record]) -> Fin
 
 def _shows(sign: Bite, r: Record) -> bool:
     f = r.fields
-    return sign.shown_by(error_code=f["error_code"], seconds=f["seconds"], operation=f["operation"])
+    return sign.shown_by(error_code=f["error_code"], seconds=f["seconds"], operation=_asked_for(r))
+
+
+def _asked_for(r: Record) -> str:
+    """Return the operation of KMS, or the service beside it, that an attempt is of."""
+    return str(r.fields.get("operation") or r.fields.get("service", ""))
 
 
 def _untouched(region: str, attempts: list[Record], codes: frozenset[str]) -> Finding:

@@ -56,6 +56,8 @@ def _opened(h: History) -> float | None:
 
 def _diverted(h: History) -> float | None:
     """Return when the first operation ended well that began in the fault and that KMS elsewhere answered."""
+    if h.others == h.regions:
+        return None  # nothing had to go elsewhere
     served = (o for o in h.during if h.fault and o.began >= h.fault[0] and o.ok and o.asked and o.region in h.others)
     return next((o.record.t for o in served), None)
 

@@ -16,6 +16,9 @@ from kms_watchdog.results import Outcome
 
 WRONG_CONTEXT_REFUSED = "InvalidCiphertextException"
 """What KMS answers to a context that is not the one the data key was wrapped under."""
+NOTED_LATE_SECONDS = 0.5
+"""By how much a busy machine may write down late what has ended. Its beginning, which is reckoned back from that, then
+seems to be as much later: what began shortly after a fault may have begun before it."""
 NOT_REFUSED = "accepted"
 """What the journal says when KMS opened a data key under a wrong context."""
 
@@ -111,8 +114,8 @@ class History:
 
     @cached_property
     def others(self) -> tuple[str, ...]:
-        """The regions that no fault may touch."""
-        hurt = {order.region for order in self.orders}
+        """The regions whose KMS no fault may touch."""
+        hurt = {order.region for order in self.orders if order.service == "kms"}
         return tuple(region for region in self.regions if region not in hurt)
 
     def put_on(self, order: Ordered) -> Record | None:
@@ -136,6 +139,12 @@ class History:
     def injected(self) -> Record | None:
         """When the first fault was on, and read back."""
         return self.first("fault-injected")
+
+    @cached_property
+    def beginning(self) -> Record | None:
+        """When the drill began to put the first fault on: it bites before it is read back, and that is not before it."""
+        began = self.first("phase-started", phase="inject")
+        return began if began and self.injected and began.seq < self.injected.seq else self.injected
 
     @cached_property
     def removed(self) -> Record | None:

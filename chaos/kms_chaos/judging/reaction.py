@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from kms_chaos.drill_parts import Serves
 from kms_chaos.judging.findings import Finding, broke, claim, held, unclear
-from kms_chaos.judging.history import History, Operation
+from kms_chaos.judging.history import NOTED_LATE_SECONDS, History, Operation
 from kms_watchdog.drills.verdict import Claim
 
 _LANES = ("warm", "cold")
@@ -30,9 +30,10 @@ def _lanes(h: History) -> Iterator[Finding]:
             case Serves.ALWAYS:
                 yield _always(h, lane, operations)
             case Serves.NEVER:
-                yield _never(lane, [o for o in operations if o.record.t <= ended])  # else the end of it served them
+                dark = [o for o in operations if o.record.t <= ended]  # else the end of the fault served them
+                yield _never(lane, [o for o in dark if not o.ok or o.began >= began + NOTED_LATE_SECONDS])
             case Serves.SOMETIMES:
-                yield _sometimes(lane, operations)
+                yield _sometimes(h, lane, [o for o in operations if o.record.t <= ended])
 
 
 def _always(h: History, lane: str, operations: list[Operation]) -> Finding:
@@ -64,11 +65,15 @@ def _never(lane: str, operations: list[Operation]) -> Finding:
     return held(f"none of {len(operations)} {lane} operations succeeded", [o.record for o in operations])
 
 
-def _sometimes(lane: str, operations: list[Operation]) -> Finding:
+def _sometimes(h: History, lane: str, operations: list[Operation]) -> Finding:
+    """Whether one was served at least, and by what the lane is for: a cache that is off would fail them all."""
     if not operations:
         return unclear(f"no {lane} operation was tried during the fault")
-    served = sum(o.ok for o in operations)
-    return held(f"{served} of {len(operations)} {lane} operations succeeded", [o.record for o in operations])
+    proof, how = _proof(h, lane)
+    served = sum(o.ok and proof(o) for o in operations)
+    if not served:
+        return broke(f"none of {len(operations)} {lane} operations was {how}", [o.record for o in operations])
+    return held(f"{served} of {len(operations)} {lane} operations were {how}", [o.record for o in operations])
 
 
 def reaction(h: History) -> Claim:
@@ -85,13 +90,13 @@ def _reaction(h: History) -> Iterator[Finding]:
 
 
 def _failover(h: History, fault: tuple[float, float]) -> Finding:
-    went = [
-        r for r in h.of_event("failed-over") if r.fields["from_region"] not in h.others and fault[0] <= r.t <= fault[1]
-    ]
+    hurt = frozenset(h.regions) - frozenset(h.others) or frozenset(h.regions)  # where no KMS is: from nowhere
+    went = [r for r in h.of_event("failed-over") if r.fields["from_region"] in hurt and fault[0] <= r.t <= fault[1]]
     wanted = h.drill.expect.failover
-    if wanted == "must_not" and went:
-        return broke(f"{len(went)} operations went on to another region, which they must not", went)
     elsewhere = [o.record for o in h.during if o.began >= fault[0] and o.ok and o.asked and o.region in h.others]
+    around = elsewhere if h.others != h.regions else []  # where no KMS is hurt, none is asked in another's place
+    if wanted == "must_not" and (seen := went or around):
+        return broke(f"{len(seen)} operations went on to another region, which they must not", seen)
     if wanted == "must" and not (went or elsewhere):
         return unclear("no operation was seen to go to another region")
     if wanted == "must":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,9 +20,12 @@ from kms_core import SystemClock
 from kms_watchdog import durations
 from kms_watchdog.commands.completing import CanaryName, KeyName, RegionName
 from kms_watchdog.commands.options import BAD_FOUND, COULD_NOT_TELL, GOOD, Stop, config_option, load_settings
+from kms_watchdog.config import Settings
+from kms_watchdog.configuring.refusal import nearest
+from kms_watchdog.health import Subject
 from kms_watchdog.history.incidents import Incident, incidents
 from kms_watchdog.history.reading import HistoryFile, HistoryUnreadableError
-from kms_watchdog.results import CanaryResult, Mode, Outcome
+from kms_watchdog.results import PAIR, CanaryResult, Kind, Mode, Outcome
 from kms_watchdog.state_folder import StateFolder
 
 Form = Literal["table", "json", "csv"]
@@ -125,7 +128,9 @@ def command(
     try:
         file = HistoryFile(StateFolder(settings.state.dir).history)
         read = file.every_look if every_look else file.results
-        looks = [look for look in read(since - LOOK_BACK, until) if asked.takes(look)]
+        looks = read(since - LOOK_BACK, until)
+        refuse_unknown(asked, settings, [*file.subjects(), *dict.fromkeys(map(_subject, looks))])
+        looks = [look for look in looks if asked.takes(look)]
     except HistoryUnreadableError as e:
         raise Stop(str(e), COULD_NOT_TELL) from e
     if every_look:
@@ -135,6 +140,35 @@ def command(
     found = [each for each in incidents(looks) if (each.recovered_at_utc or until) >= since]
     show_incidents(found, form, Console(), now_utc)
     sys.exit(exit_code([each.outcome for each in found]))
+
+
+def refuse_unknown(asked: Filter, settings: Settings, looked: Iterable[Subject]) -> None:
+    """Refuse a name that neither the configuration nor the history has: of it nothing can have failed.
+
+    Raises:
+        Stop: there is one; the nearest name is told.
+    """
+    subjects = tuple(looked)
+    regions = dict.fromkeys(settings.estate.regions)
+    regions |= dict.fromkeys(part for s in subjects for part in (*s.region.split(PAIR), s.region) if part)
+    keys = dict.fromkeys([*settings.keys, *(s.key for s in subjects if s.key)])
+    kinds = [str(kind) for kind in Kind]
+    ids = [*kinds, *(s.id for s in subjects)]
+    _refuse("region", asked.region, regions, settings.estate.regions)
+    _refuse("key", asked.key, keys, settings.keys)
+    _refuse("canary", asked.canary, ids, kinds)
+
+
+def _refuse(what: str, name: str, known: Iterable[str], told: Iterable[str]) -> None:
+    """Refuse `name` if it is not `known`; where none is near, those `told` are said."""
+    names = list(known)
+    if name and name not in names:
+        hint = nearest(name, names) or f"; there are {', '.join(told)}"
+        raise Stop(f"no {what} {name!r} in configuration or history{hint}")
+
+
+def _subject(look: CanaryResult) -> Subject:
+    return Subject(look.canary, look.region, look.key)
 
 
 def exit_code(outcomes: Sequence[Outcome]) -> int:

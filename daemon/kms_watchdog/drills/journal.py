@@ -9,6 +9,8 @@ it from the wall clock.
 Events, each with the fields that only it has (what follows Chaos Toolkit's events is named like them):
 
     run-started           run_id, drill, target, region, targets, regions, purposes, slot, cache_seconds,
+                          training (true: drill is `training` and region empty, for a trainee may look; `drill_file`
+                          and `targets` say what they are),
                           drill_file (the drill as it was read), config, config_fingerprint, versions,
                           revision (git's, or null), clock (source, kms_offset), verdict_schema, owner (pid, host),
                           previous (the drill before: run_id, head, state: closed | open | broken; null: none was
@@ -29,6 +31,13 @@ Events, each with the fields that only it has (what follows Chaos Toolkit's even
                           cache_hit, error, message
     workload-ended        offered, operations (that ended), failed
     attempt               region, operation, purpose, seconds, error_code, request_id, pinned, proxy
+    service-attempt       service (beside KMS: cloudwatch, sts), region, seconds, error_code, proxy
+    watchdog-started      pid (of a watchdog of the drill's own)
+    watchdog-looked       pid, seconds (what the look took), answers, ready, health_code (HTTP's; 0: no answer), status,
+                          regions (name → healthy), keys_usable, failover_up, history_since_utc, queued and accepted
+                          (datums, by region), dropped, looked_up (connections opened on each of the drill's ways)
+    watchdog-killed       pid, code (the process's exit code)
+    watchdog-ended        pid, code
     cold-start            what: core, seconds, ok, error, within_seconds, purposes (those that it served)
     failed-over           from_region, to_region, operation, purpose
     breaker-moved         region, old, new, cause
@@ -41,6 +50,9 @@ Events, each with the fields that only it has (what follows Chaos Toolkit's even
     lease-unsettled       error: what the drill lease could not be told at the end
     evidence-failing      what, error: what could not be stored; it stays on disk and is sent later
     evidence-recovered    what
+    training-started      seed, among (the drills to choose from, where somebody named them)
+    training-answered     question: region | fault, answer, right, seconds (since the fault began), answers (so far)
+    training-ended        diagnosed, seconds (to the right diagnosis, or null), answers
     notify-failed         to (which receiver), phase: started | ended | aborted, error
     interrupted           reason
     verdict               verdict, claims

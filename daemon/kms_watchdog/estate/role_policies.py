@@ -121,6 +121,7 @@ def drill_statements(given: Rendering) -> list[Statement]:
     topics = list(dict.fromkeys((*topics, *settings.drills.notify.sns_topic_arns)))
     return [
         *watchdog_statements(given),
+        _publish("PublishAsOwnWatchdog", [settings.cloudwatch.own_watchdog_namespace]),
         _allow("ProveAlarms", ["cloudwatch:SetAlarmState"], alarms),
         _allow("TellOfDrills", ["sns:Publish"], topics),
         *_take_the_lease(given),
@@ -178,9 +179,12 @@ _OBSERVE_MANAGED_POLICIES = ("iam:GetPolicy", "iam:GetPolicyVersion")
 
 def _publish_metrics(given: Rendering) -> Statement:
     cloudwatch = given.settings.cloudwatch
-    namespaces = [cloudwatch.namespace, cloudwatch.drill_namespace]
+    return _publish("PublishMetrics", [cloudwatch.namespace, cloudwatch.drill_namespace])
+
+
+def _publish(sid: str, namespaces: list[str]) -> Statement:
     condition = {"StringEquals": {"cloudwatch:namespace": namespaces}}
-    return _allow("PublishMetrics", ["cloudwatch:PutMetricData"], "*", condition)
+    return _allow(sid, ["cloudwatch:PutMetricData"], "*", condition)
 
 
 def _read_overrides(given: Rendering) -> list[Statement]:

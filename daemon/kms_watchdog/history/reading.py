@@ -8,6 +8,7 @@ from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
+from kms_watchdog.health import Subject
 from kms_watchdog.history import tables
 from kms_watchdog.history.tables import Counted, HourOf
 from kms_watchdog.history.tally import Tally
@@ -69,13 +70,21 @@ class HistoryFile:
         Raises:
             HistoryUnreadableError: the file cannot be read.
         """
+        return sorted(subject.id for subject in self.subjects())
+
+    def subjects(self) -> list[Subject]:
+        """Return what the canaries looked at that have looked lately.
+
+        Raises:
+            HistoryUnreadableError: the file cannot be read.
+        """
         table = "ticks" if self._version >= tables.VERSION else "results"
         try:
             with closing(self._open()) as db:
                 rows = db.execute(f"SELECT DISTINCT canary, region, key FROM {table}").fetchall()  # noqa: S608 - ours
         except sqlite3.Error as e:
             raise self._unreadable(e) from e
-        return sorted(":".join(part for part in row if part) for row in rows)
+        return [Subject(*row) for row in rows]
 
     def hours(self, since_utc: datetime, until_utc: datetime) -> list[tuple[HourOf, Tally]]:
         """Return the sums of whole hours, that of `since_utc` included.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -252,6 +252,11 @@ class PrometheusSink:
             self.exposition.put(metrics.HEALTH_STATUS, status, value=status is health.status)
         for region, well in health.regions.items():
             self.exposition.put(metrics.REGION_HEALTHY, region, Mode.LIVE, value=well)
+
+    def on_evacuated(self, evacuated: Collection[str]) -> None:
+        """Show which regions are asked last, by people's word that is in force now."""
+        for region in self._regions:
+            self.exposition.put(metrics.REGION_EVACUATED, region, value=region in evacuated)
 
     def on_board(self, board: Board, mode: Mode) -> None:
         """Show a drill's regions, which have no other health than this; the live ones come with `on_health`."""

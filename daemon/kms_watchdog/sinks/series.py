@@ -204,6 +204,7 @@ def _regions(regions: Sequence[str]) -> Iterator[Series]:
             yield metrics.BREAKER_STATE, (region, state, mode)
             yield metrics.BREAKER_TRANSITIONS, (region, state, mode)
         yield from _over(metrics.REGION_HEALTHY, (region,), Mode)
+        yield metrics.REGION_EVACUATED, (region,)
     for pair, mode in itertools.product(itertools.permutations(regions, 2), Mode):
         yield metrics.FAILOVERS, (*pair, mode)
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from kms_core import RegionHealth
+from kms_core.overrides import RegionOverride
+from kms_watchdog import evacuation
 from kms_watchdog.config import Settings
 from kms_watchdog.drills.follow import RunView
 from kms_watchdog.health import (
@@ -62,6 +64,8 @@ class Status:
     standing: Standing
     board: Board
     regions: Mapping[str, RegionHealth]
+    orders: Sequence[RegionOverride]
+    """People's word on regions that the daemon's core follows now."""
     ticks: Mapping[Subject, Sequence[CanaryResult]]
     failures: Sequence[CanaryResult]
     runs: Sequence[RunView]
@@ -279,6 +283,7 @@ def _region(region: str, status: Status, *, detail: bool) -> dict[str, Any]:
         "breaker_since_seconds": round(live.since_seconds, 1) if live else None,
         "forced": bool(forced),
         "forced_reason": forced or None if detail else None,
+        "evacuated": _evacuated(evacuation.evacuated(status.orders).get(region), detail=detail),
         "p50_seconds": percentile(seconds, 0.5),
         "p99_seconds": percentile(seconds, 0.99),
         "latency": [
@@ -286,6 +291,14 @@ def _region(region: str, status: Status, *, detail: bool) -> dict[str, Any]:
             for r in sorted(answered, key=lambda r: r.started_at_utc)
         ],
     }
+
+
+def _evacuated(order: RegionOverride | None, *, detail: bool) -> dict[str, Any] | None:
+    """Return until when a region is asked last, why, and who said so; None: nobody did."""
+    if order is None:
+        return None
+    reason, by = evacuation.reason_and_by(order) if detail else (None, None)
+    return {"until_utc": _iso(order.until_utc.astimezone(UTC)), "reason": reason, "by": by}
 
 
 def _canary(subject: Subject, standing: CanaryHealth, status: Status, flaw: str, *, detail: bool) -> dict[str, Any]:
