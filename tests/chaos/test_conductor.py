@@ -90,6 +90,7 @@ class Server:
         return self.there[name]
 
     def proxies(self) -> dict[str, ProxyState]:
+        self.asked_by = threading.current_thread()
         if self._deaf:
             raise self._deaf
         return dict(self.there)
@@ -119,6 +120,7 @@ class Stage:
     """What the phases need of a stage when the story plays itself."""
 
     watchdog: Any = Well()
+    new_core: Any = None
 
 
 class NotWell(Well):
@@ -497,6 +499,26 @@ def test_the_fault_is_on_from_its_undo_record_on_disk_until_the_restore(tmp_path
     assert not found.run.halt.event.is_set()
 
 
+def test_a_fault_with_a_time_of_its_own_is_on_for_that_time(tmp_path: Path) -> None:
+    """It begins and ends while the first one is held."""
+    file = STORY.lines[0].fields["drill_file"]
+    short = {"kind": "blackhole", "region": "us-west-2", "after_seconds": 5.0, "for_seconds": 3.0}
+    story = STORY.changed(of("run-started"), drill_file={**file, "faults": [*file["faults"], short]})
+    found = Rehearsal(tmp_path, story, at=FAULT_ON, clock=StageClock(), kind=OnAndOff)
+
+    found.play("_with_faults")
+
+    times = [
+        (name, fields["fault"], round(at - FAULT_ON)) for name, at, fields in found.tape.said if name in {"on", "off"}
+    ]
+    assert times == [
+        ("on", f"0-blackhole-{TARGET}", 0),
+        ("on", "1-blackhole-us-west-2", 5),
+        ("off", "1-blackhole-us-west-2", 8),
+        ("off", f"0-blackhole-{TARGET}", 32),
+    ]
+
+
 def evacuated(folder: Path) -> tuple[Rehearsal, Any]:
     file = STORY.lines[0].fields["drill_file"]
     story = STORY.changed(of("run-started"), drill_file={**file, "faults": [{"kind": "evacuation"}]})
@@ -650,3 +672,4 @@ def test_the_second_timer_rings_before_the_daemons_and_lifts_everything(tmp_path
         assert found.run.halt.reason == "time is up"
         assert found.clock.monotonic() - before == pytest.approx(45 + 75 + 30 - 10)
         assert (server.there == {}) is (server._deaf is None)
+        assert server.asked_by.daemon  # one that hangs there does not keep the process alive

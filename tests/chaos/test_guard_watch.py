@@ -207,3 +207,22 @@ def test_the_guards_are_looked_at_every_two_seconds() -> None:
 
     assert (clock.waits, looks) == ([2.0] * 4, [2.0, 4.0, 6.0])
     assert not thread.is_alive()
+
+
+def test_the_block_ends_when_the_last_look_has_ended() -> None:
+    """Whoever closes the connections next closes none that is in use."""
+    begun, gate, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def slow() -> str:
+        begun.set()
+        gate.wait(20.0)
+        ended.set()
+        return "seen"
+
+    opener = threading.Timer(0.05, gate.set)
+    with GuardWatch({"g": slow}, Halt(), ThreeTimes(), note=lambda _: None).watching():
+        assert begun.wait(20.0)
+        opener.start()
+
+    assert ended.is_set()
+    opener.join()

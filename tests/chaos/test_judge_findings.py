@@ -229,6 +229,9 @@ CASES: dict[str, Story] = {
     ),
     "two regions": two_regions(),
     "the second region's fault was not put on": two_regions().without(of("fault-injected", region=SECOND)),
+    "the second region's fault never was": two_regions().without(
+        lambda one: one.event.startswith("fault-") and one.fields["region"] == SECOND
+    ),
     "the second region's fault was not taken off": two_regions().without(of("fault-removed", region=SECOND)),
     # -------------------------------------------------------------------------------------------------- evacuation
     "an evacuated region": evacuated(),
@@ -442,6 +445,9 @@ CASES: dict[str, Story] = {
     ),
     "denied, and one failed that had asked another region": declared(
         one_more(denied(), 20.25, ok=False, error="AccessDeniedException"), mode="recovery", expect=DENIED
+    ),
+    "denied from the first moment on": declared(
+        one_more(denied(), FAULT_ON + 0.75, ok=False, error="AccessDeniedException"), mode="recovery", expect=DENIED
     ),
     "denied, and served as the fault began": declared(
         one_more(denied(), FAULT_ON + 0.75, region=TARGET), mode="recovery", expect=DENIED

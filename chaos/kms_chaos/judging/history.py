@@ -142,7 +142,7 @@ class History:
 
     @cached_property
     def beginning(self) -> Record | None:
-        """When the drill began to put the first fault on: it bites before it is read back, and that is not before it."""
+        """When the drill began to put the first fault on, which bites before it is read back."""
         began = self.first("phase-started", phase="inject")
         return began if began and self.injected and began.seq < self.injected.seq else self.injected
 
