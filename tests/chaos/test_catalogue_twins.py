@@ -105,7 +105,7 @@ TWINS = (
     core("two-regions-lost", "one-way-out", sabotaged.one_way_out, *CALLERS_NOTICE),
     watchdog("cloudwatch-unreachable", "untold", sabotaged.watchdog_untold, INCONCLUSIVE),
     watchdog("sts-dark", "asks-nobody", sabotaged.watchdog_asks_nobody, INCONCLUSIVE),
-    watchdog("watchdog-cold-start", "failover-off", sabotaged.watchdog_failover_off, BROKE),
+    watchdog("watchdog-cold-start", "looks-elsewhere", sabotaged.watchdog_elsewhere, BROKE),
     watchdog("watchdog-killed", "forgetful", sabotaged.Forgetful, BROKE),
 )
 

@@ -334,3 +334,14 @@ def test_a_halt_ends_the_waiting_for_a_daemon(settings: Settings) -> None:
         watchdog.seen(lambda document: estate.healthy(document, settings), stop)
 
     assert watchdog.asked == 1
+
+
+def test_it_is_told_how_many_were_throttled_where_the_daemon_says_so(settings: Settings) -> None:
+    """Else only that little is left."""
+    counted = all_well(settings, NOW, look=bad(Kind.HEADROOM, "eu-west-1", None, throttles=2.0))
+    hidden = all_well(settings, NOW, look=bad(Kind.HEADROOM, "eu-west-1", Reason.HEADROOM_LOW), detail=False)
+
+    with pytest.raises(NotHeldError, match="has 2 throttled requests"):
+        estate.throttling(counted, settings, SURVIVORS)
+    with pytest.raises(NotHeldError, match="has little headroom left"):
+        estate.throttling(hidden, settings, SURVIVORS)

@@ -11,10 +11,13 @@ from typing import Any
 import pytest
 from daemon_answer import all_well
 from daemon_in_process import Answers, daemon_in_process
-from guard_kit import NOW, settings_of
+from guard_kit import ACCOUNT, NOW, settings_of, write_config
+from tls_endpoint import certificate, rude, tls_server
 
 from kms_chaos import halting
 from kms_chaos.alarms import UNREADABLE, Reading
+from kms_chaos.faults.bounded_http import ToxiproxyError
+from kms_chaos.faults.toxics import ProxyState
 from kms_chaos.guards import (
     CannotTellError,
     NotHeldError,
@@ -28,9 +31,11 @@ from kms_chaos.guards import (
     window_is_open,
 )
 from kms_chaos.guards.estate import Watchdog, of_now
+from kms_chaos.guards.place import account_is_allowed, toxiproxy_leads_to_kms
+from kms_chaos.identity import Identity
 from kms_chaos.testing import held_story
 from kms_core.testing import ManualClock
-from kms_watchdog.config import Settings
+from kms_watchdog.config import Settings, load
 from kms_watchdog.drills.folder import folder
 from kms_watchdog.drills.windows import Calendar
 
@@ -262,6 +267,104 @@ def test_one_drill_at_a_time_on_a_folder(tmp_path: Path) -> None:
         raise ZeroDivisionError
     with only_drill(tmp_path):
         pass
+
+
+# ---------------------------------------------------------------------------------------------------- the place
+
+
+class Prober:
+    """A Toxiproxy whose proxies are the server behind them; `fails` is raised instead of making one."""
+
+    def __init__(self, port: int, *left_behind: str, fails: ToxiproxyError | None = None) -> None:
+        self._port, self._fails = port, fails
+        self.there = {name: self._state(name) for name in left_behind}
+        self.did: list[tuple[str, str]] = []
+
+    def _state(self, name: str) -> ProxyState:
+        return ProxyState(name=name, listen=f"127.0.0.1:{self._port}", upstream="", enabled=True)
+
+    def create(self, name: str, *, upstream: str) -> ProxyState:
+        if self._fails:
+            raise self._fails
+        assert name not in self.there
+        self.did.append(("create", f"{name} to {upstream}"))
+        self.there[name] = self._state(name)
+        return self.there[name]
+
+    def proxy(self, name: str) -> ProxyState | None:
+        return self.there.get(name)
+
+    def delete(self, name: str) -> None:
+        self.did.append(("delete", name))
+        del self.there[name]
+
+
+PROBE = "kmswd-probe.production.us-east-1"
+WAY = {"us-east-1": "kms.us-east-1.amazonaws.com:443"}
+
+
+def trusting(folder: Path, pem: Path) -> Settings:
+    path = write_config(folder)
+    path.write_text(path.read_text(encoding="utf-8").replace("[keys.general]", f'ca_bundle = "{pem}"\n[keys.general]'))
+    return load(path)
+
+
+def test_a_way_to_kms_is_seen_by_its_certificate_and_nothing_is_left_of_the_probe(tmp_path: Path) -> None:
+    """Nor of one that a crash left behind, by the same name; others are not touched."""
+    pem = certificate(tmp_path)
+    with rude(tls_server(pem)) as port:
+        server = Prober(port, PROBE, "somebody-elses")
+
+        assert toxiproxy_leads_to_kms(server, trusting(tmp_path, pem), WAY) == (
+            "TLS through Toxiproxy to us-east-1, certificates checked"
+        )
+
+    assert server.did == [("delete", PROBE), ("create", f"{PROBE} to {WAY['us-east-1']}"), ("delete", PROBE)]
+    assert list(server.there) == ["somebody-elses"]
+
+
+def test_somebody_elses_certificate_is_no_way(tmp_path: Path) -> None:
+    """And the probe is gone."""
+    with rude(tls_server(certificate(tmp_path))) as port:
+        server = Prober(port)
+
+        with pytest.raises(
+            NotHeldError, match=f"^Toxiproxy has no way to {WAY['us-east-1']}: SSLCertVerificationError"
+        ):
+            toxiproxy_leads_to_kms(server, settings_of(tmp_path), WAY)
+
+    assert server.there == {}
+
+
+def test_a_toxiproxy_that_refuses_tells_nothing(tmp_path: Path) -> None:
+    """It is not known whether there is a way."""
+    server = Prober(1, fails=ToxiproxyError("HTTP 500"))
+
+    with pytest.raises(CannotTellError, match="cannot be asked for a way to us-east-1: HTTP 500"):
+        toxiproxy_leads_to_kms(server, settings_of(tmp_path), WAY)
+
+
+STRANGER = "210987654321"
+
+
+def who(account: str) -> Identity:
+    return Identity(account_id=account, arn=f"arn:aws:sts::{account}:assumed-role/KmsDrillRole/x")
+
+
+def test_every_account_that_a_drill_acts_in_must_be_allowed(tmp_path: Path) -> None:
+    """Who starts it, the role that its cores take, and the estate's own."""
+    role = '[core]\nrole_arn = "arn:aws:iam::{}:role/App"\n'
+    both = f'[drills]\naccounts = ["{STRANGER}", "{ACCOUNT}"]'
+    other = f'[drills]\naccounts = ["{STRANGER}"]'
+
+    assert account_is_allowed(settings_of(tmp_path, role.format(ACCOUNT)), who(ACCOUNT)) == (
+        f"arn:aws:sts::{ACCOUNT}:assumed-role/KmsDrillRole/x in {ACCOUNT}"
+    )
+    assert account_is_allowed(settings_of(tmp_path, role.format(STRANGER) + both), who(ACCOUNT))
+    with pytest.raises(NotHeldError, match=f"account {STRANGER} .* is not one where drills may run: {ACCOUNT}"):
+        account_is_allowed(settings_of(tmp_path, role.format(STRANGER)), who(ACCOUNT))
+    with pytest.raises(NotHeldError, match=f"the estate's account {ACCOUNT} is not one"):
+        account_is_allowed(settings_of(tmp_path, role.format(STRANGER) + other), who(STRANGER))
 
 
 # ----------------------------------------------------------------------------------------------------- checking

@@ -27,9 +27,11 @@ from judged_stories import (
     two_regions,
 )
 
+from kms_chaos.faults.plans import CONNECTION
 from kms_chaos.judging.reaction import NOTED_LATE_SECONDS
 from kms_chaos.judging.workload_and_breaker import quantile
 from kms_chaos.testing import END, FAULT_OFF, FAULT_ON, RESTORE_AT, TARGET, Line, Story, canary_result, of
+from kms_core.taxonomy import TABLE
 
 GOLDEN = Path(__file__).with_name("golden") / "findings.txt"
 WRITE = "KMS_WRITE_GOLDEN"
@@ -78,6 +80,12 @@ def revoked(until: float = 20.0, *, cache: float | None = 15.0) -> Story:
     return fails(story, both(of("operation"), between(until, RESTORE_AT + 0.1)), "DisabledException")
 
 
+THROTTLED = {
+    "what": "refused", "code": "ThrottlingException", "status": 400, "operations": ["GenerateDataKey"], "purposes": [],
+    "share": 0.5,
+}  # fmt: skip
+
+
 def slow_operation(**attempt: Any) -> Story:
     """One operation of the target was held back, `attempt` is another one."""
     late = {"what": "late", "operation": "GenerateDataKey", "seconds": 0.5}
@@ -110,6 +118,7 @@ ATTEMPT = {
     "request_id": "made-up", "pinned": True, "proxy": PROXY,
 }  # fmt: skip
 STS = {"service": "sts", "region": TARGET, "seconds": 0.25, "proxy": PROXY, "error_code": ""}
+UNANSWERED = next(code for code, row in sorted(TABLE.items()) if not row.answered and code not in CONNECTION)
 OPERATION = next(one.fields for one in BASE.lines if one.event == "operation" and one.fields["lane"] == "cold")
 
 
@@ -173,6 +182,7 @@ CASES: dict[str, Story] = {
     "a canary failed before, and another was never seen": BASE.without(
         both(canary(SECOND), between(0, FAULT_ON))
     ).add(7.8, "canary-result", result=canary_result(THIRD, "general", 6.8, hurt=True)),
+    "the twin was read twice before": BASE.add(5.0, "alarm-state", **ALARM, region=TARGET, mode="drill", state="OK"),
     # ------------------------------------------------------------------------------------------------- the fault
     "one request was answered, the others were given up": BASE.changed(
         both(of("attempt", region=TARGET), between(10, 40)), error_code="ConnectionReset"
@@ -185,8 +195,15 @@ CASES: dict[str, Story] = {
         BASE.changed(of("attempt", error_code="ReadTimeout"), error_code="", seconds=0.01)
         .changed(both(of("attempt", region=TARGET), between(20, 22)), error_code="ThrottlingException"),
         {"kind": "throttling", "share": 0.5, "operations": ["GenerateDataKey"]},
+        line={"answers": [THROTTLED]},
     ),
     "a service beside KMS": service_down(),
+    "a service beside KMS that answered before": service_down().add(5.0, "service-attempt", **STS).add(
+        4.0, "service-attempt", **{**STS, "error_code": "ReadTimeout"}
+    ),
+    "a service beside KMS that did not answer before": service_down().add(4.0, "service-attempt", **STS).add(
+        5.0, "service-attempt", **{**STS, "error_code": "ReadTimeout"}
+    ),
     "a service beside KMS that failed elsewhere too": service_down(error_code="ReadTimeout"),
     "a service beside KMS that nobody asked elsewhere": service_down(service="sts", region=TARGET),
     "a service beside KMS that did not fail": service_down().changed(
@@ -322,6 +339,15 @@ CASES: dict[str, Story] = {
     "another region's twin fired": BASE.add(40.0, "alarm-state", **ALARM, region=SECOND, mode="drill", state="ALARM"),
     "live alarms were not read to the end": BASE.without(
         both(of("alarm-state", mode="live"), between(END - 2, END))
+    ),
+    "a live alarm was read twice, and not to the end": BASE.add(
+        30.0, "alarm-state", **ALARM, region=SECOND, mode="live", state="OK"
+    ).without(of("alarm-state", region=SECOND, mode="live", last=True)),
+    "a live alarm was read twice, and had no data in the end": BASE.add(
+        30.0, "alarm-state", **ALARM, region=SECOND, mode="live", state="OK"
+    ).changed(of("alarm-state", region=SECOND, mode="live", last=True), state="INSUFFICIENT_DATA"),
+    "a live alarm does not say since when it has been OK": BASE.add(
+        30.0, "alarm-state", **ALARM, region=SECOND, mode="live", state="OK"
     ),
     "a live alarm was never read": BASE.without(of("alarm-state", region=SECOND, mode="live")),
     "live alarms had no data in the end": BASE.changed(
@@ -492,6 +518,16 @@ CASES: dict[str, Story] = {
     # -------------------------------------------------------------------------------------------------- to the dot
     "to the dot": exact(),
     "a request was answered from the fault's first instant on": exact(BASE.add(8.5, "attempt", **ATTEMPT)),
+    "a request showed the fault from its first instant on": exact(
+        BASE.add(8.5, "attempt", **{**ATTEMPT, "error_code": "ReadTimeout"})
+    ),
+    "a request was answered when the fault was known": exact(
+        BASE.add(8.5 + NOTED_LATE_SECONDS, "attempt", **ATTEMPT)
+    ),
+    "a request was never sent": exact(BASE.add(20.5, "attempt", **{**ATTEMPT, "error_code": UNANSWERED})),
+    "an evacuated region was called just before calls had had their time": evacuated().add(
+        10.25, "attempt", **{**ATTEMPT, "pinned": False}
+    ).add(9.75, "attempt", **{**ATTEMPT, "pinned": False, "seconds": 0.25}),
     "a request was answered to the fault's last instant": exact(BASE.add(47.5, "attempt", **ATTEMPT)),
     "a request was answered after the fault's last instant": exact(BASE.add(47.75, "attempt", **ATTEMPT)),
     "an evacuated region was called when calls had had their time": evacuated().add(

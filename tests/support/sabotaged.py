@@ -278,6 +278,11 @@ def watchdog_untold(*start: Any, publishes: bool) -> OwnProcess:
     return OwnProcess(*start, publishes=not publishes)
 
 
+def watchdog_elsewhere(settings: Settings, folder: Path, ways: Ways, **more: Any) -> OwnProcess:
+    """Start a watchdog that looks past the drill's proxies: to it, nothing is dark."""
+    return OwnProcess(settings, folder, dataclasses.replace(ways, addresses={}), **more)
+
+
 def watchdog_with(**changes: Any) -> Callable[..., OwnProcess]:
     """Return what starts a watchdog whose core's settings differ from the estate's."""
 
@@ -288,7 +293,5 @@ def watchdog_with(**changes: Any) -> Callable[..., OwnProcess]:
     return start
 
 
-watchdog_failover_off = watchdog_with(max_retries=0, circuit_breaker_threshold=_NEVER)
-"""Its core stops at the first region: what others serve, it takes for lost."""
 watchdog_asks_nobody = watchdog_with(verify_account=False)
 """Its core starts without asking whose its credentials are: STS may be dark, it does not know."""

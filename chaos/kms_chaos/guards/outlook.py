@@ -62,7 +62,7 @@ def _of_place(run: Run, upstreams: Mapping[str, str]) -> Iterator[tuple[str, Whe
     drills, home = settings.drills, settings.home_region
     accounts = drills.accounts or (settings.estate.account_id,)
     several = "only with --arm" if len(run.hurt) > 1 else "one region: --arm is not needed"
-    yield "regions-armed", "before", f"{', '.join(run.hurt)}: {several}"
+    yield "regions-armed", "before", f"{', '.join(run.hurt) or 'the KMS of no region'}: {several}"
     yield "held-on-general", "before", _general(run)
     yield "account-allowed", "before", f"STS in {home}: account {' or '.join(accounts)}"
     yield (
