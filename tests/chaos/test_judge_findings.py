@@ -122,6 +122,21 @@ UNANSWERED = next(code for code, row in sorted(TABLE.items()) if not row.answere
 OPERATION = next(one.fields for one in BASE.lines if one.event == "operation" and one.fields["lane"] == "cold")
 
 
+def two_in_a_row() -> Story:
+    """The black hole, and a second one in the same region from 5 s later on, off a second before the first."""
+    second = {**BASE.lines[0].fields["drill_file"]["faults"][0], "after_seconds": 5.0}
+    story = of_services(BASE, second)
+    which = {"fault_id": f"1-blackhole-{TARGET}", "fault": "blackhole", "region": TARGET, "proxy": PROXY}
+    story = story.add(FAULT_ON + 5, "fault-injected", **which, enabled=True, bite={}, toxics=[])
+    return story.add(RESTORE_AT - 1, "fault-removed", **which, by="drill", enabled=True, toxics_left=[])
+
+
+def of_services(story: Story, *more: dict[str, Any]) -> Story:
+    """The drill with more faults, of which one may be of a service beside KMS."""
+    faults = story.lines[0].fields["drill_file"]["faults"]
+    return declared(story, faults=[*faults, *more], watchdog={} if any("service" in one for one in more) else None)
+
+
 def exact(story: Story = BASE) -> Story:
     """The fault is on from 8 to 47.5 seconds for certain, and was seen to be gone at 48: floats without a rest."""
     return moved(moved(story, of("phase-started", phase="restore"), 47.5), of("fault-removed"), 48.0)
@@ -409,13 +424,16 @@ CASES: dict[str, Story] = {
     "the steady state came back too late": declared(BASE, objectives={"rto_seconds": 3.0}),
     # ---------------------------------------------------------------------------------------------- nothing lost
     "messages were lost": BASE.changed(
-        of("messages-checked", when="hold", region=SECOND), opened=22, refused=2, wrong=[17, 18]
+        of("messages-checked", when="hold", region=SECOND), opened=21, refused=3, wrong=[40, 3, 17]
     ),
     "a message was lost in two regions": BASE.changed(
         both(of("messages-checked", when="check"), lambda one: one.fields["region"] != TARGET), opened=79, wrong=[17]
     ),
     "nobody opened messages at the end": BASE.without(of("messages-checked", when="check")),
     "not all messages were tried": BASE.changed(of("messages-checked", when="check", region=TARGET), opened=12),
+    "one region was not asked to open messages": BASE.without(
+        of("messages-checked", when="check", region=TARGET)
+    ),
     "nothing was sealed": BASE.changed(of("messages-checked", when="check", region=TARGET), sealed=0, opened=0),
     "no wrong context was offered": BASE.without(of("context-refused", when="hold", region=SECOND)),
     "a wrong context was accepted": BASE.changed(
@@ -603,6 +621,26 @@ CASES: dict[str, Story] = {
     "a service beside KMS that did not answer again": service_down().add(
         50.0, "service-attempt", **{**STS, "error_code": "ReadTimeout"}
     ),
+    # ------------------------------------------------------------------------------------------------- the times
+    "two faults in a row": two_in_a_row(),
+    "two faults in a row, the second left on": two_in_a_row().without(
+        of("fault-removed", fault_id=f"1-blackhole-{TARGET}")
+    ),
+    "two faults in a row, the second never on": two_in_a_row().without(
+        lambda one: one.fields.get("fault_id") == f"1-blackhole-{TARGET}"
+    ),
+    "the breaker opened before the fault too": BASE.add(
+        3.0, "breaker-moved", region=TARGET, old="closed", new="open", cause="x"
+    ).add(4.0, "breaker-moved", region=TARGET, old="open", new="closed", cause="x"),
+    "the fault was gone as it was decided": moved(exact(), of("fault-removed"), 47.5),
+    "the first that came home failed": one_more(BASE, 49.0, ok=False, error="x", region=TARGET),
+    "an alarm was read before it changed, by its own word": BASE.changed(
+        FIRING, since_utc="2026-11-24T03:15:41+00:00"
+    ),
+    "an alarm was read at an odd time": moved(BASE, FIRING, FAULT_ON + 32.0006),
+    "a service of another region, and KMS of the target": of_services(
+        BASE, {"kind": "blackhole", "service": "sts", "region": SECOND}
+    ).add(20.0, "service-attempt", **{**STS, "error_code": "ReadTimeout"}),
     # --------------------------------------------------------------------------------------------------- the run
     "cut short": BASE.add(END + 1, "interrupted", reason="SIGTERM"),
     "healed by another": BASE.add(END + 1, "healed", by="daemon"),

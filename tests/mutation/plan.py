@@ -16,7 +16,7 @@ PLAN: dict[str, tuple[str, ...]] = {
     "judging.in_the_dark": _JUDGE,
     "judging.reaction": _JUDGE,
     "judging.workload_and_breaker": _JUDGE,
-    "timings": _JUDGE,
+    "timings": (*_JUDGE, "test_timings.py"),
     "scene": ("test_scene.py",),
     "timeline": ("test_timeline.py",),
     "actions": ("test_actions.py",),
