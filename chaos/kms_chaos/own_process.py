@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -27,6 +28,7 @@ from kms_watchdog.status_client import running_url
 _STOP_SECONDS = 12.0
 """What the watchdog itself may take to stop, and some."""
 _OK = 200
+_LOG = "watchdog.log"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,19 +44,20 @@ class OwnProcess:
     """A process of `own_watchdog_process`."""
 
     def __init__(self, settings: Settings, folder: Path, ways: Ways, *, publishes: bool) -> None:
-        """Start it; its files are in `folder`, which is made if need be, its log beside it.
+        """Start it; its files are in `folder`, which is made if need be; its log is beside it in the end.
 
         Raises:
             OSError: it cannot be started.
         """
         folder.mkdir(exist_ok=True)
+        self._log = folder / _LOG  # not beside the folder yet: a healer may seal what is there while it is written
         self._folder, self._ways, self._state = folder, ways, StateFolder(folder / "state")
         configuration, self._looked_up = folder / "watchdog.toml", folder / "looked-up"
         values = own_watchdog_settings.document(settings, self._state.path, publishes=publishes)
         configuration.write_text(own_watchdog_settings.toml(values), encoding="utf-8")
         (folder / "ways.json").write_text(json.dumps(dict(ways.addresses)), encoding="utf-8")
         arguments = [str(folder / "ways.json"), str(self._looked_up), "run", "--config", str(configuration)]
-        with folder.with_name(f"{folder.name}.log").open("ab") as log:
+        with self._log.open("ab") as log:
             self._popen = subprocess.Popen(  # noqa: S603 - our own command
                 [sys.executable, "-m", "kms_chaos.own_watchdog_process", *arguments],
                 env=own_watchdog_settings.environment(settings, os.environ),
@@ -103,6 +106,8 @@ class OwnProcess:
         except subprocess.TimeoutExpired:
             self._popen.kill()
         code = self._ended()
+        with suppress(OSError):  # a log that is lost is no reason to end otherwise
+            shutil.move(self._log, self._folder.with_name(f"{self._folder.name}.log"))
         shutil.rmtree(self._folder, ignore_errors=True)
         return code
 
