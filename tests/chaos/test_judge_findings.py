@@ -7,6 +7,7 @@ a change that is meant, `KMS_WRITE_GOLDEN=1 pytest tests/chaos/test_judge_findin
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from judged_stories import (
     both,
     canary,
     declared,
+    journal_of,
+    judged,
     looks,
     moved,
     of_fault,
@@ -32,6 +35,7 @@ from kms_chaos.judging.reaction import NOTED_LATE_SECONDS
 from kms_chaos.judging.workload_and_breaker import quantile
 from kms_chaos.testing import END, FAULT_OFF, FAULT_ON, RESTORE_AT, TARGET, Line, Story, canary_result, of
 from kms_core.taxonomy import TABLE
+from kms_watchdog.drills.journal import JournalError
 
 GOLDEN = Path(__file__).with_name("golden") / "findings.txt"
 WRITE = "KMS_WRITE_GOLDEN"
@@ -120,6 +124,12 @@ ATTEMPT = {
 STS = {"service": "sts", "region": TARGET, "seconds": 0.25, "proxy": PROXY, "error_code": ""}
 UNANSWERED = next(code for code, row in sorted(TABLE.items()) if not row.answered and code not in CONNECTION)
 OPERATION = next(one.fields for one in BASE.lines if one.event == "operation" and one.fields["lane"] == "cold")
+
+
+def stripped(story: Story, name: str) -> Story:
+    """The story without a field, which its lines once did not have."""
+    lines = (replace(one, fields={k: v for k, v in one.fields.items() if k != name}) for one in story.lines)
+    return Story(tuple(lines))
 
 
 def two_in_a_row() -> Story:
@@ -622,6 +632,12 @@ CASES: dict[str, Story] = {
         50.0, "service-attempt", **{**STS, "error_code": "ReadTimeout"}
     ),
     # ------------------------------------------------------------------------------------------------- the times
+    "operations before the fault took several times": BASE.changed(both(of("operation"), between(4, 8)), seconds=0.05),
+    "one operation in the fault": BASE.without(both(of("operation"), between(8.2, RESTORE_AT + 0.1))),
+    "no alarm is spoken of": declared(BASE, alarms={"must_fire": [], "must_clear": [], "must_not_fire": []}),
+    "two regions, and the alarms of both": two_regions()
+    .add(FAULT_ON + 34, "alarm-state", **ALARM, region=SECOND, mode="drill", state="ALARM")
+    .add(FAULT_OFF + 31, "alarm-state", **ALARM, region=SECOND, mode="drill", state="OK"),
     "two faults in a row": two_in_a_row(),
     "two faults in a row, the second left on": two_in_a_row().without(
         of("fault-removed", fault_id=f"1-blackhole-{TARGET}")
@@ -641,6 +657,17 @@ CASES: dict[str, Story] = {
     "a service of another region, and KMS of the target": of_services(
         BASE, {"kind": "blackhole", "service": "sts", "region": SECOND}
     ).add(20.0, "service-attempt", **{**STS, "error_code": "ReadTimeout"}),
+    # ----------------------------------------------------------------------------------------------- older journals
+    "an old journal does not number its faults": stripped(BASE, "fault_id"),
+    "an old journal does not say whom an operation asked": stripped(BASE, "asked"),
+    "an old journal does not say what came from the cache": stripped(BASE, "cache_hit"),
+    "an old journal names one region": stripped(BASE.changed(of("run-started"), targets=[]), "targets"),
+    "an old journal has no phase": BASE.without(of("phase-started", phase="inject")),
+    "the phase came after the fault": moved(BASE, of("phase-started", phase="inject"), FAULT_ON + 1.0),
+    "a canary failed in the phase, before the fault": moved(
+        BASE, of("phase-started", phase="inject"), 7.0
+    ).add(7.8, "canary-result", result=canary_result(SECOND, "general", 6.8, hurt=True)),
+    "it was healed before the fault": BASE.add(5.0, "healed", by="daemon"),
     # --------------------------------------------------------------------------------------------------- the run
     "cut short": BASE.add(END + 1, "interrupted", reason="SIGTERM"),
     "healed by another": BASE.add(END + 1, "healed", by="daemon"),
@@ -686,3 +713,28 @@ def test_a_quantile_is_one_of_the_samples() -> None:
 
     assert [quantile(samples, q) for q in (0.0, 0.3, 0.4, 0.67, 1.0)] == [0.1, 0.1, 0.2, 0.3, 0.3]
     assert quantile([], 0.99) is None
+
+
+def test_a_verdict_is_reached_from_what_came_before_it() -> None:
+    """Its lines do not count, nor what follows; the last line that does is named."""
+    verdict = BASE.add(END + 1, "verdict", verdict="BROKE", claims={})
+
+    for story in (verdict, verdict.add(END + 2, "interrupted", reason="x"), BASE.add(END + 1, "closed", by="drill")):
+        assert judged(story).to_json() == judged(BASE).to_json()
+    assert judged(BASE).journal_head == journal_of(BASE).records[-1].hash
+
+
+@pytest.mark.parametrize(
+    ("story", "says"),
+    [
+        pytest.param(Story(), "does not begin with run-started", id="empty"),
+        pytest.param(BASE.without(of("run-started")), "does not begin with run-started", id="no-beginning"),
+        pytest.param(stripped(BASE, "drill_file"), "not what this version reads: 'drill_file'", id="no-drill"),
+        pytest.param(BASE.changed(of("run-started"), purposes=None), "not what this version reads", id="no-purposes"),
+        pytest.param(BASE.changed(of("run-started"), drill_file={}), "not what this version reads", id="no-such-drill"),
+    ],
+)
+def test_what_is_no_journal_of_a_drill_is_refused(story: Story, says: str) -> None:
+    """The judge does not guess."""
+    with pytest.raises(JournalError, match=says):
+        judged(story)
