@@ -127,6 +127,7 @@ class _Session:
                 return _KILLED  # no test need notice what cannot be written
             for function in functions[one.function]:  # type: ignore[index]
                 function.__code__ = new
+            _use_folder(self._scratch / f"mutant-{number}", next(iter(items.values())))
             hints = [at - 1 for at in reversed(killers[:number].tolist()) if at - 1 in items]
             for at in dict.fromkeys([*hints, *items]):
                 if _fails(items[at]):
@@ -135,6 +136,12 @@ class _Session:
             return _SURVIVED
 
         return attempt
+
+
+def _use_folder(folder: Path, item: Any) -> None:
+    """Have the tests of this process make their files in `folder`: those of its siblings would collide with them."""
+    folder.mkdir()
+    item.config._tmp_path_factory._basetemp = folder.resolve()
 
 
 def _fails(item: Any) -> bool:
