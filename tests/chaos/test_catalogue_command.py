@@ -177,11 +177,12 @@ def test_refusals_and_mistakes_have_their_place_among_the_worst(
 def test_a_refusal_tells_its_reason(drills: Drills, config: Path) -> None:
     """The last line that the drill said, in the table and in the JSON; without a verdict, or a run."""
     (config.parent / "program" / f"{SECOND}.json").unlink()
-    drills.says(SECOND, 4, "a warning\nkms-chaos: not-halted: all drills are halted\n")
+    drills.says(SECOND, 4, "a warning\nanother\nkms-chaos: not-halted: all drills are halted\n")
 
     table, found = catalogue(config, FIRST, SECOND), catalogue(config, FIRST, SECOND, "--json")
 
     assert (table.exit_code, found.exit_code) == (4, 4)
+    assert "exit code 4  0 s  kms-chaos: not-halted: all drills are halted" in table.output
     assert re.search(rf"^{SECOND} +exit code 4 ", table.output.splitlines()[-1])
     refused = told(found)[1]
     assert refused.pop("seconds") >= 0
@@ -278,7 +279,7 @@ def test_sigterm_ends_the_drill_that_runs_and_the_catalogue_with_it(drills: Dril
     assert (config.parent / "program/terminated").read_text() == "restored\n"
     assert drills.ran == [FIRST]
     assert result.exit_code == 3
-    assert told(result)[0]["verdict"] == "HELD"
+    assert [(one["drill"], one["verdict"]) for one in told(result)] == [(FIRST, "HELD")]
     assert signal.getsignal(signal.SIGTERM) is before
 
 

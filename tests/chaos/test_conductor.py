@@ -178,6 +178,7 @@ class Rehearsal:
         server: Server | None = None,
         clock: ManualClock | None = None,
         kind: type[Checked] = Checked,
+        services: dict[tuple[str, str], str] | None = None,
     ) -> None:
         self.clock = clock or ManualClock(start_utc=STARTED, auto_advance=True)
         self.tape, self.server = Playing(self.clock, story), server or Server()
@@ -193,7 +194,7 @@ class Rehearsal:
         self.run.folder.path.mkdir(parents=True)
         board: Any = None
         server_, tape = self.server, self.tape
-        self.conductor = kind(self.run, server_, board, tape, UPSTREAMS)  # type: ignore[arg-type]
+        self.conductor = kind(self.run, server_, board, tape, UPSTREAMS, services=services or {})  # type: ignore[arg-type]
         self.conductor.checks = []
         self.clock.advance(at)
         self.turns: list[float] = []
@@ -448,6 +449,39 @@ def test_the_traffic_runs_from_before_the_baseline_until_all_is_well(tmp_path: P
     assert found.checks == [("check", 0.0, REGIONS)]
 
 
+def test_the_stage_is_set_over_the_drills_own_proxies_and_alarms_are_watched_throughout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From before the play until after it, whatever the play was; then the proxies go."""
+    found = Rehearsal(tmp_path, kind=InOrder)
+    noted: list[Any] = []
+    found.conductor.noted = noted  # type: ignore[attr-defined]
+    stage: Any = Stage()
+    for part in ("workload", "canaries", "probes", "watchdog"):
+        setattr(stage, part, Noting(part, []))
+
+    def set_up(*_: Any, **given: Any) -> Any:
+        noted.append({where: proxy.name for where, proxy in given["proxies"].items()})
+        noted.append(given["up"])
+        return stage
+
+    monkeypatch.setattr("kms_chaos.stage.set_up", set_up)
+    monkeypatch.setattr("kms_chaos.alarms.AlarmWatch", lambda *_: Noting("alarms", noted))
+
+    assert found.conductor.perform()
+
+    assert noted == [
+        {("kms", region): f"kmswd.{RUN_ID}.{region}" for region in REGIONS},
+        frozenset(REGIONS[1:]),
+        ("alarms.start",),
+        "baseline",
+        "faults",
+        "recover",
+        ("alarms.stop",),
+    ]
+    assert found.server.there == {}
+
+
 class OnAndOff(Checked):
     """A conductor whose faults are words on the tape."""
 
@@ -538,6 +572,40 @@ def test_a_fault_is_noted_as_it_was_read_back(tmp_path: Path) -> None:
     which = {"fault_id": order.id, "fault": "evacuation", "region": TARGET}
     assert found.tape.of("fault-injected") == [{**which, "avoided": [TARGET], "bite": bite(order.plan).to_json()}]
     assert found.tape.of("fault-removed") == [{**which, "avoided": [], "by": "drill"}]
+
+
+def test_a_fault_is_put_on_the_proxy_and_the_line_of_its_own_region_and_service(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of several, each has its own."""
+    sites: list[Any] = []
+
+    @contextmanager
+    def applied(_order: Any, site: Any, *, lifted: Any) -> Iterator[dict[str, Any]]:
+        sites.append((site.proxy.name, site.line))
+        yield {}
+
+    monkeypatch.setattr("kms_chaos.conductor.applied", applied)
+    file = STORY.lines[0].fields["drill_file"]
+    faults = [
+        {"kind": "blackhole", "region": "us-west-2"},
+        {"kind": "blackhole", "region": "us-west-2", "service": "sts"},
+    ]
+    services = {("sts", "us-west-2"): "sts.us-west-2.amazonaws.com:443"}
+    story = STORY.changed(of("run-started"), drill_file={**file, "faults": faults, "watchdog": {}})
+    found = Rehearsal(tmp_path, story, services=services)
+    stage: Any = Stage()
+    stage.orders, stage.lines = None, {region: f"line of {region}" for region in REGIONS}
+    stage.service_lines = {where: f"line of {where}" for where in services}
+
+    for order in found.run.faults:
+        with found.conductor._fault(order, stage):
+            pass
+
+    assert sites == [
+        (f"kmswd.{RUN_ID}.us-west-2", "line of us-west-2"),
+        (f"kmswd.{RUN_ID}.us-west-2.sts", "line of ('sts', 'us-west-2')"),
+    ]
 
 
 def test_who_may_not_act_any_more_injects_nothing(tmp_path: Path) -> None:

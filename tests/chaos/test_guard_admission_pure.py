@@ -247,6 +247,30 @@ def test_toxiproxy_is_reached_when_all_else_holds(played: Played, monkeypatch: p
         played.admission().check({})
 
 
+class Led:
+    """A Toxiproxy that is reached."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def __enter__(self) -> str:
+        return self.url
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def test_what_every_guard_saw_is_returned_when_all_hold(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way through Toxiproxy last."""
+    monkeypatch.setattr("kms_chaos.guards.admission.Toxiproxy", Led)
+    monkeypatch.setattr("kms_chaos.guards.place.toxiproxy_leads_to_kms", lambda server, *_: f"a way by {server}")
+
+    found = played.admission().check({"mine": lambda: "seen"})
+
+    assert [one.guard for one in found] == [*BEFORE, "toxiproxy-leads-to-kms"]
+    assert all(one.held for one in found)
+    assert found[-1].detail == "a way by http://127.0.0.1:8474"
+
+
 def test_in_production_payment_comes_last_and_somebody_else_agrees(played: Played) -> None:
     """Elsewhere neither is asked for."""
     configured("")(played)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -122,8 +123,13 @@ def test_a_drill_with_payment_in_it_does_not_clear_the_way_for_payment(tmp_path:
 
 def test_a_drill_on_other_keys_does_not_clear_the_way_for_payment(tmp_path: Path) -> None:
     """`general` comes first."""
-    on_pii = on_general().changed(lambda one: one.fields.get("purpose") == "general", purpose="pii")
+    relabelled = (
+        replace(one, fields={"result": {**one.fields["result"], "key": "pii"}}) if one.event == "canary-result" else one
+        for one in on_general().lines
+    )
+    on_pii = Story(tuple(relabelled)).changed(lambda one: one.fields.get("purpose") == "general", purpose="pii")
     on_pii = on_pii.changed(of("run-started"), purposes=["pii"])
+    assert judge(on_pii.journal()).verdict is Verdict.HELD
     stored(tmp_path, on_pii)
 
     with pytest.raises(NotHeldError):
@@ -221,3 +227,61 @@ def test_a_journal_that_goes_on_after_its_end_does_not_count(tmp_path: Path) -> 
 
         with pytest.raises(NotHeldError, match="was not closed by the drill"):
             held(tmp_path / str(id(spoil)))
+
+
+def test_it_counts_to_the_end_of_the_thirty_fifth_day(tmp_path: Path) -> None:
+    """To the second."""
+    stored(tmp_path, on_general())
+
+    assert held(tmp_path, days=35 + (END + 2) / 86400)
+    with pytest.raises(NotHeldError):
+        held(tmp_path, days=35 + (END + 2.001) / 86400)
+
+
+def test_a_run_without_a_verdict_is_no_reason(tmp_path: Path) -> None:
+    """It was interrupted, or is another drill's: nothing is said of it."""
+    stored(tmp_path, on_general()).verdict.unlink()
+
+    with pytest.raises(NotHeldError, match=r"on us-east-1: none has$"):
+        held(tmp_path)
+
+
+def _rewrite(where: DrillFolder, story: Story) -> None:
+    where.journal.write_bytes(story.raw())
+
+
+def test_a_journal_whose_end_is_not_the_drills_closing_does_not_count(tmp_path: Path) -> None:
+    """Something follows, or there was no verdict before it, or another one."""
+    story, verdict = on_general(), {"verdict": "HELD", "claims": {}}
+    told = story.add(END + 1, "verdict", **verdict)
+    for number, whole in enumerate(
+        (
+            told.add(END + 2, "closed", by="drill").add(END + 3, "note", by="drill"),
+            story.add(END + 2, "closed", by="drill"),
+        )
+    ):
+        _rewrite(stored(tmp_path / str(number), story), whole)
+        with pytest.raises(NotHeldError, match="its journal was not closed by the drill"):
+            held(tmp_path / str(number))
+
+    broke = story.add(END + 1, "verdict", **{**verdict, "verdict": "BROKE"}).add(END + 2, "closed", by="drill")
+    _rewrite(stored(tmp_path / "broke", story), broke)
+    with pytest.raises(NotHeldError, match="judged again, it did not hold"):
+        held(tmp_path / "broke")
+
+
+def test_a_drill_with_another_load_is_another_drill(tmp_path: Path) -> None:
+    """Its keys may differ, and nothing else of it."""
+    stored(tmp_path, on_general())
+    lighter = drill().workload.model_copy(update={"operations_per_second": 1.0})
+
+    with pytest.raises(NotHeldError):
+        held(tmp_path, drill().model_copy(update={"workload": lighter}))
+
+
+def test_a_training_does_not_clear_the_way_for_payment(tmp_path: Path) -> None:
+    """Its fault lasted as long as somebody looked for it."""
+    stored(tmp_path, on_general().changed(of("run-started"), training=True))
+
+    with pytest.raises(NotHeldError):
+        held(tmp_path)

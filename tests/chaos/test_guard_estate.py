@@ -60,7 +60,7 @@ def test_one_canary_that_is_not_well_is_enough(settings: Settings, kind: Kind, g
     """In any region; one failure too, long before anybody is paged."""
     document = all_well(settings, NOW, look=bad(kind, region, Reason.TIMEOUT), looks=1)
 
-    with pytest.raises(NotHeldError, match=f"{kind} of {region}"):
+    with pytest.raises(NotHeldError, match=rf"{kind} of {region} \w+ is \w+: {Reason.TIMEOUT}$"):
         guard(document, settings)
 
 

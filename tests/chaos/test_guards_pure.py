@@ -31,7 +31,7 @@ from kms_chaos.guards import (
     window_is_open,
 )
 from kms_chaos.guards.estate import Watchdog, of_now
-from kms_chaos.guards.place import account_is_allowed, toxiproxy_leads_to_kms
+from kms_chaos.guards.place import account_is_allowed, endpoints_are_allowed, toxiproxy_leads_to_kms
 from kms_chaos.identity import Identity
 from kms_chaos.testing import held_story
 from kms_core.testing import ManualClock
@@ -76,6 +76,7 @@ def test_any_other_answer_tells_nothing(settings: Settings, daemon: Answers, sta
         pytest.param("{", "no readable http.json", id="torn"),
         pytest.param("{}", "no readable http.json", id="without-address"),
         pytest.param("[]", "no readable http.json", id="of-another-shape"),
+        pytest.param('{"url": "nonsense"}', "does not answer at nonsense", id="nonsense"),
         pytest.param('{"url": "http://127.0.0.1:1"}', "does not answer at http://127.0.0.1:1", id="dead"),
     ],
 )
@@ -365,6 +366,15 @@ def test_every_account_that_a_drill_acts_in_must_be_allowed(tmp_path: Path) -> N
         account_is_allowed(settings_of(tmp_path, role.format(STRANGER)), who(ACCOUNT))
     with pytest.raises(NotHeldError, match=f"the estate's account {ACCOUNT} is not one"):
         account_is_allowed(settings_of(tmp_path, role.format(STRANGER) + other), who(STRANGER))
+
+
+def test_an_endpoint_of_another_service_says_nothing_of_kms(tmp_path: Path) -> None:
+    """AWS's own name counts there."""
+    settings = settings_of(tmp_path, '[endpoints.us-east-1]\ncloudwatch = "https://monitoring.example.com"')
+
+    assert endpoints_are_allowed(settings, WAY) == f"Toxiproxy 127.0.0.1:8474; KMS {WAY['us-east-1']}"
+    with pytest.raises(NotHeldError, match="not on the list"):
+        endpoints_are_allowed(settings, {"us-east-1": "monitoring.example.com:443"})
 
 
 # ----------------------------------------------------------------------------------------------------- checking

@@ -195,6 +195,24 @@ def test_a_note_is_settled_by_its_owner_alone(tmp_path: Path) -> None:
     assert on_disk(tmp_path)["fault"] is None
 
 
+def test_who_has_lost_the_lease_settles_nothing(tmp_path: Path) -> None:
+    """The note is its successor's to read, of whatever run."""
+    lease = acquired(tmp_path)
+    lease.record_fault(note(1))
+    put(tmp_path, token=9, fault=on_disk(tmp_path)["fault"])
+
+    lease.settle_fault("run-1")
+
+    assert on_disk(tmp_path)["fault"]["run_id"] == "run-1"
+
+
+def test_a_lease_that_was_never_taken_may_be_let_go_of(tmp_path: Path) -> None:
+    """Whoever was refused does."""
+    FileLease(tmp_path).release()
+
+    assert acquired(tmp_path).token == 1
+
+
 def test_a_note_of_an_earlier_holder_is_open_and_ones_own_is_not(tmp_path: Path) -> None:
     """Nor is there one where none was written."""
     first = acquired(tmp_path)
