@@ -63,10 +63,11 @@ def conduct(
         admission = Admission(run, board, lease, upstreams)
         stack.callback(admission.close)
         checked = admission.check(more_guards(run, services))
-        _claim(lease, run)
+        _claim_slot(lease, run)
 
         durable.make_folder(run.folder.path)
         stack.enter_context(_owned(run.folder))
+        _note_fault(lease, run)
         writer = stack.enter_context(JournalWriter(run.folder.journal, run.clock))
         tape = JournalTape(writer, Scene(run.regions))
         on_air(tape)
@@ -105,22 +106,42 @@ def _admitted(lease: DrillLease, run: Run) -> Iterator[None]:
         raise guards.RefusedError(f"halted before it began: {e}") from e
 
 
-def _claim(lease: DrillLease, run: Run) -> None:
-    """Claim the run's slot, and note until when it may break something.
+def _claim_slot(lease: DrillLease, run: Run) -> None:
+    """Claim the run's slot, if it fills one.
 
     Raises:
         guards.RefusedError: the slot has had its drill, or the lease is lost.
     """
-    planned, drill = run.settings.drills.slots.get(run.slot.partition("/")[0]), run.drill
+    planned = run.settings.drills.slots.get(run.slot.partition("/")[0])
     again = planned is not None and planned.again_after_abort
+    with _refused_without_lease():
+        if run.slot and not lease.claim_slot(run.slot, again=again):
+            raise guards.RefusedError(f"slot {run.slot} has had its drill: {lease.where} says so")
+
+
+def _note_fault(lease: DrillLease, run: Run) -> None:
+    """Note in the lease until when the run may break something; its folder, where a healer looks, is there by then.
+
+    Raises:
+        guards.RefusedError: the lease is lost; the folder is gone again.
+    """
+    drill = run.drill
     recovery = drill.slowest_clear_seconds + drill.objectives.rto_seconds
     longest = drill.timing.baseline_at_most_seconds + drill.longest_fault_seconds + recovery + 3 * MARGIN_SECONDS
     until = run.clock.now_utc() + timedelta(seconds=longest)
     note = FaultNote(run_id=run.run_id, host=socket.gethostname(), token=lease.token, expires_at_utc=until)
     try:
-        if run.slot and not lease.claim_slot(run.slot, again=again):
-            raise guards.RefusedError(f"slot {run.slot} has had its drill: {lease.where} says so")
-        lease.record_fault(note)
+        with _refused_without_lease():
+            lease.record_fault(note)
+    except guards.RefusedError:
+        run.folder.path.rmdir()
+        raise
+
+
+@contextmanager
+def _refused_without_lease() -> Iterator[None]:
+    try:
+        yield
     except (FencedError, LeaseUnreachableError) as e:
         raise guards.RefusedError(f"the drill lease: {e}") from e
 

@@ -21,7 +21,7 @@ from kms_chaos.faults.toxiproxy import Toxiproxy
 from kms_chaos.guards import RefusedError
 from kms_chaos.guards.admission import Admission
 from kms_chaos.halt import Halt
-from kms_chaos.lease import FaultNote
+from kms_chaos.lease import FaultNote, FencedError
 from kms_chaos.lease_file import FileLease
 from kms_chaos.run import Run, plan
 from kms_chaos.stage import upstreams
@@ -127,6 +127,24 @@ def test_a_slot_that_has_had_its_drill_is_refused(make_config: MakeConfig, short
     lease.release()
 
     assert "slot failover/2026-12 has had its drill" in refusal(config, short_drill, "--slot", "failover/2026-12")
+
+
+@pytest.mark.usefixtures("daemon_lives", "credentials")
+def test_a_lease_that_is_lost_at_the_door_refuses(
+    make_config: MakeConfig, short_drill: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder is there before the lease notes a fault, for a healer looks there; refused, it is gone again."""
+    config, seen = make_config(), list[str]()
+
+    def lost(_: FileLease, note: FaultNote) -> None:
+        seen.extend(one.run_id for one in folders(config.parent / "state"))
+        assert seen == [note.run_id]
+        raise FencedError("taken over")
+
+    monkeypatch.setattr(FileLease, "record_fault", lost)
+
+    assert "the drill lease: taken over" in refusal(config, short_drill)
+    assert len(seen) == 1
 
 
 @pytest.mark.usefixtures("daemon_lives", "credentials")

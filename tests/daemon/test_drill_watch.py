@@ -12,7 +12,7 @@ from daemon_kit import START, JournalFile, undo_record, write_undo
 
 from kms_core.testing import ManualClock
 from kms_watchdog.drills.follow import Follower
-from kms_watchdog.drills.watch import HEAL_SECONDS, DrillWatch, HealReason, why_heal
+from kms_watchdog.drills.watch import HEAL_SECONDS, SEAL_AGAIN_SECONDS, DrillWatch, HealReason, why_heal
 from kms_watchdog.sinks.prometheus import Exposition
 
 
@@ -81,6 +81,7 @@ def close(drill: JournalFile) -> None:
     drill.append("restore-verified", proxies_left=[], by="healer")
     drill.append("healed", by="healer", reason="owner_dead", proxies=[], torn_line=False)
     drill.append("closed", by="healer", verdict=None)
+    drill.folder.manifest.write_text("{}", encoding="utf-8")
 
 
 @pytest.mark.parametrize(
@@ -276,3 +277,57 @@ def test_stopping_ends_healers(bench: Bench, broken: JournalFile) -> None:
     bench.watch.stop()
 
     assert bench.healers[0].killed
+
+
+@pytest.fixture
+def unsealed(broken: JournalFile) -> JournalFile:
+    """A drill that was killed between its journal's last line and its seal."""
+    broken.append("restore-verified", proxies_left=[], by="drill")
+    broken.append("closed", by="drill", verdict="HELD")
+    return broken
+
+
+def test_the_evidence_of_a_drill_that_died_before_it_sealed_is_sealed(bench: Bench, unsealed: JournalFile) -> None:
+    """By a healer, once it has no owner, and once; no fault is counted, and none is active."""
+    with unsealed.folder.owned():
+        bench.look()
+    alive = len(bench.healers)
+    bench.look(2)
+    bench.look(2)
+    during = [healer.run_id for healer in bench.healers]
+    unsealed.folder.manifest.write_text("{}", encoding="utf-8")
+    bench.healers[0].code = 0
+    bench.look(2)
+    bench.look(2 * SEAL_AGAIN_SECONDS)
+
+    assert (alive, during, len(bench.healers)) == (0, [unsealed.folder.run_id], 1)
+    assert (bench.value("faults_healed_total"), bench.value("faults_active"), bench.watch.leftovers) == (0, 0, ())
+
+
+@pytest.mark.parametrize("code", [0, 1, None])
+def test_a_seal_that_fails_is_tried_again_an_hour_later(bench: Bench, unsealed: JournalFile, code: int | None) -> None:
+    """A key that does not answer is no failure to heal; `kms-chaos heal` ends well without it. None: cannot start."""
+    bench.cannot_start = code is None
+    bench.look()
+    for healer in bench.healers:
+        healer.code = code
+    bench.look(2)
+    tried = len(bench.healers)
+    bench.look(SEAL_AGAIN_SECONDS - 3)
+    early = len(bench.healers)
+    bench.cannot_start = False
+    bench.look(3)
+
+    assert tried == early == (0 if code is None else 1)
+    assert len(bench.healers) == tried + 1
+    assert bench.value("heal_failures_total") == 0
+    assert unsealed.folder.run_id in {healer.run_id for healer in bench.healers}
+
+
+def test_a_broken_journal_is_not_sealed(bench: Bench, unsealed: JournalFile) -> None:
+    """That it is broken is the reader's alarm."""
+    unsealed.append_raw(b"garbage\n")
+
+    bench.look()
+
+    assert bench.healers == []

@@ -13,13 +13,14 @@ from waiting import wait_until
 from whole_processes import CLOCK
 
 from kms_chaos import drill
+from kms_chaos.faults.ordering import Bite
 from kms_chaos.judging.history import History
 from kms_local.demo.configuration import DemoFolder, credentials, read_endpoints
 from kms_local.demo.stage import Stage
 from kms_watchdog.drills import journal
 from kms_watchdog.drills.folder import DrillFolder, folders
 
-pytestmark = [pytest.mark.catalogue, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.catalogue, pytest.mark.timeout(3600)]
 
 CACHE_SECONDS = 12
 """How long a data key lives here: the drill of a revocation holds past it, and production's 300 s are no test's."""
@@ -47,7 +48,7 @@ def test_every_drill_ends_as_declared_and_the_regions_log_agrees(demo: DemoFolde
         capture_output=True,
         text=True,
         check=False,
-        timeout=1500,
+        timeout=3300,
     )
 
     print(ran.stderr, f"{CLOCK.monotonic() - began:.0f} s in all")
@@ -72,8 +73,10 @@ def agrees(where: DrillFolder, log: list[dict[str, Any]]) -> None:
     assert unknown == [], f"{where.run_id}: answers that the region never gave"
     for order in history.orders:
         injected, removed = history.put_on(order), history.taken_off(order)
-        sign = injected.fields["bite"] if injected else {}
-        if injected is None or removed is None or not sign["whole"] or sign["operations"]:
+        if injected is None or removed is None:
+            continue
+        sign = Bite.of_json(injected.fields["bite"])
+        if not sign.whole or sign.operations:
             continue
         begin, end = injected.at_utc.isoformat(), removed.at_utc.isoformat()
         during = [
@@ -81,6 +84,7 @@ def agrees(where: DrillFolder, log: list[dict[str, Any]]) -> None:
             for r in ours
             if r.fields["region"] == order.region
             and not r.fields["error_code"]
+            and not sign.shown_by(error_code="", seconds=r.fields["seconds"], operation="")  # a crawl's are late
             and begin < answered[order.region, r.fields["request_id"]].replace("Z", "+00:00") < end
         ]
         assert during == [], f"{where.run_id}: {order.id} was on, and the region answered all the same"

@@ -31,7 +31,12 @@ HEAL_SECONDS = 30.0
 """After that a healer is killed; it is bounded itself, this is for one that hangs."""
 RETRY_SECONDS = (2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
 
+SEAL_AGAIN_SECONDS = 3600.0
+"""Sealing that did not work, because a key or a store does not answer, is no emergency; `heal` tells why."""
+
 HealReason = Literal["owner_dead", "expired"]
+Task = Literal["undo", "finish", "seal"]
+"""What a run needs: its fault undone, or only its journal finished, or only its evidence sealed."""
 
 
 class Healer(Protocol):
@@ -80,8 +85,7 @@ class _Healing:
     reason: HealReason
     healer: Healer
     started: float
-    broke: bool
-    """Whether it had got so far as to break something: it has an undo record."""
+    task: Task
 
 
 @dataclass(slots=True)
@@ -109,6 +113,7 @@ class DrillWatch:
         self._healings: dict[str, _Healing] = {}
         self._tries: dict[str, _Tries] = {}
         self._told: set[str] = set()
+        self._sealed: set[str] = set()
         self._proxies: frozenset[str] = frozenset()
         self.leftovers: tuple[str, ...] = ()
         """Runs whose faults nobody owns and nobody has undone yet."""
@@ -125,6 +130,7 @@ class DrillWatch:
         views = self._views()
         for found in folders(self._state_dir):
             if (view := views.get(found.run_id)) and (view.closed or view.abandoned):
+                self._seal_if_dead(found, view)
                 continue
             record = self._undo_record(found)
             if record is None:
@@ -162,7 +168,16 @@ class DrillWatch:
         if found.run_id in self._healings or found.undo.exists() or not found.journal.exists():
             return
         if (view is None or not view.broken) and not found.has_owner():
-            self._heal_if_due(found.run_id, view.drill if view else "", "owner_dead", broke=False)
+            self._heal_if_due(found.run_id, view.drill if view else "", "owner_dead", "finish")
+
+    def _seal_if_dead(self, found: DrillFolder, view: RunView) -> None:
+        """Have the evidence sealed of a run that died after its journal's last line; its owner seals before it ends."""
+        if found.run_id in self._sealed or found.run_id in self._healings:
+            return
+        if found.manifest.exists():
+            self._sealed.add(found.run_id)
+        elif view.closed and not view.broken and not found.has_owner():
+            self._heal_if_due(found.run_id, view.drill, "owner_dead", "seal")
 
     def _see_to(self, found: DrillFolder, record: UndoRecord) -> bool:
         """Start a healer where one is due; return whether the run is nobody's."""
@@ -171,21 +186,21 @@ class DrillWatch:
         reason = why_heal(record, has_owner=found.has_owner(), now_utc=self._clock.now_utc())
         if reason is None or self._views()[found.run_id].closed:
             return False  # an owner that is done closes the journal first, and lets go of the lock then
-        self._heal_if_due(found.run_id, record.drill, reason, broke=True)
+        self._heal_if_due(found.run_id, record.drill, reason, "undo")
         return True
 
-    def _heal_if_due(self, run_id: str, drill: str, reason: HealReason, *, broke: bool) -> None:
+    def _heal_if_due(self, run_id: str, drill: str, reason: HealReason, task: Task) -> None:
         if self._clock.monotonic() >= self._tries.setdefault(run_id, _Tries()).not_before:
-            self._heal(run_id, drill, reason, broke=broke)
+            self._heal(run_id, drill, reason, task)
 
-    def _heal(self, run_id: str, drill: str, reason: HealReason, *, broke: bool) -> None:
-        log.warning("drill.heal_started", run_id=run_id, drill=drill, reason=reason)
+    def _heal(self, run_id: str, drill: str, reason: HealReason, task: Task) -> None:
+        log.warning("drill.heal_started", run_id=run_id, drill=drill, reason=reason, task=task)
         try:
             healer = self._start(run_id)
         except OSError as e:
-            self._failed(run_id, f"could not start: {e}", broke=broke)
+            self._failed(run_id, f"could not start: {e}", task)
             return
-        self._healings[run_id] = _Healing(drill, reason, healer, self._clock.monotonic(), broke)
+        self._healings[run_id] = _Healing(drill, reason, healer, self._clock.monotonic(), task)
 
     def _collect(self) -> None:
         for run_id, healing in list(self._healings.items()):
@@ -201,18 +216,25 @@ class DrillWatch:
 
     def _ended(self, run_id: str, healing: _Healing, code: int) -> None:
         if code != 0:
-            self._failed(run_id, f"exit code {code}", broke=healing.broke)
+            self._failed(run_id, f"exit code {code}", healing.task)
             return
         tries = self._tries[run_id]
+        if healing.task == "seal":  # whether it is, the next look sees
+            tries.not_before = self._clock.monotonic() + SEAL_AGAIN_SECONDS
+            return
         self._put_off(tries)
         log.warning("drill.healed", run_id=run_id, drill=healing.drill, reason=healing.reason)
-        if healing.broke and not tries.counted:  # healing twice is harmless, but it is one fault
+        if healing.task == "undo" and not tries.counted:  # healing twice is harmless, but it is one fault
             tries.counted = True
             self._exposition.create(drill_series(healing.drill))
             self._exposition.add(metrics.FAULTS_HEALED, healing.drill, healing.reason)
 
-    def _failed(self, run_id: str, why: str, *, broke: bool) -> None:
-        if not broke:
+    def _failed(self, run_id: str, why: str, task: Task) -> None:
+        if task == "seal":
+            self._tries[run_id].not_before = self._clock.monotonic() + SEAL_AGAIN_SECONDS
+            log.warning("drill.not_sealed", run_id=run_id, why=why)
+            return
+        if task == "finish":
             log.warning("drill.not_finished", run_id=run_id, why=why)
             self._follower.abandon(run_id)  # over it is, whatever its journal says; nothing is left to undo
             return
