@@ -92,8 +92,11 @@ toxiproxy: ## Build a real Toxiproxy, server and cli, into .state/toxiproxy (nee
 	@command -v go >/dev/null || { echo "no Go here: install it, or a toxiproxy-server, and set TOXIPROXY_BIN" >&2; exit 2; }
 	GOBIN=$(CURDIR)/.state/toxiproxy go install github.com/Shopify/toxiproxy/v2/cmd/server@v2.12.0 github.com/Shopify/toxiproxy/v2/cmd/cli@v2.12.0
 
-alarms: $(VENV)/.dev ## Render the alarms again
+alarms: $(VENV)/.dev ## Render the alarms again: CloudWatch, Prometheus, the heads of the runbooks
 	$(BIN)/kms-alarms render --config daemon/watchdog.example.toml --into alarms/cloudwatch
+	$(BIN)/kms-alarms render --config daemon/watchdog.example.toml --format prometheus --into alarms/prometheus
+	$(BIN)/kms-alarms render --config daemon/watchdog.example.toml --format cloudformation --into alarms/cloudformation
+	$(BIN)/kms-alarms render --config daemon/watchdog.example.toml --format runbooks --into alarms/runbooks
 
 dashboards: $(VENV)/.dev ## Render the dashboards again
 	$(BIN)/kms-dashboards render dashboards/grafana

@@ -9,6 +9,7 @@ from typing import Any
 from kms_alarms import cloudwatch
 from kms_watchdog import alarm_definitions, aws
 from kms_watchdog.alarm_definitions import Change
+from kms_watchdog.alarm_services import AwsAlarmServices
 from kms_watchdog.config import Settings
 
 
@@ -16,44 +17,117 @@ class ApplyError(RuntimeError):
     """AWS refused or could not be reached; the message names the region, the call and AWS's own code."""
 
 
+OWNER_TAG = {"Key": "managed-by", "Value": "kms-alarms"}
+"""On every alarm that `apply` made: it changes no other."""
+_STACK_TAG = "aws:cloudformation:stack-name"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """One alarm that has to be made, or changed."""
+
+    change: Change
+    owner: str = ""
+    """Whose it is, in words, if it is there and not ours; empty: ours, or not there yet."""
+    adoptable: bool = False
+    """Whether it is nobody's: who asks for it may take it over."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegionPlan:
     """What has to change in one region."""
 
     region: str
-    changes: tuple[Change, ...]
+    changes: tuple[Planned, ...]
+    topics: tuple[str, ...] = ()
+    """Topics that are not there."""
+
+    @property
+    def nothing(self) -> bool:
+        """Whether all is as it should be."""
+        return not self.changes and not self.topics
 
 
 def plan(settings: Settings) -> tuple[RegionPlan, ...]:
-    """Return what is missing or different, by region. Reads only.
+    """Return what is missing or different, by region, and whose what differs is. Reads only.
 
     Raises:
         ApplyError: a region's alarms cannot be read.
     """
     return tuple(
-        RegionPlan(
-            region=region,
-            changes=alarm_definitions.changes(
-                cloudwatch.render(settings, alarm_region=region), _present(settings, region)
-            ),
-        )
+        RegionPlan(region=region, changes=_planned(settings, region), topics=_missing_topics(settings, region))
         for region in settings.publish_regions
     )
 
 
-def apply(settings: Settings, plans: tuple[RegionPlan, ...]) -> None:
-    """Create the topics (idempotent) and put what `plans` name.
+def _missing_topics(settings: Settings, region: str) -> tuple[str, ...]:
+    services = AwsAlarmServices(settings, region)
+    arns = {name: alarm_definitions.topic_arn(settings, name, region) for name in alarm_definitions.topics(settings)}
+    return tuple(
+        name
+        for name, arn in arns.items()
+        if _call(region, "GetTopicAttributes", lambda arn=arn: services.topic(arn)) is None
+    )
+
+
+def _planned(settings: Settings, region: str) -> tuple[Planned, ...]:
+    client = aws.client(settings, "cloudwatch", region)
+    present = _present(client, region, settings.cloudwatch.alarm_prefix)
+    arns = {alarm["AlarmName"]: alarm["AlarmArn"] for alarm in present}
+    changes = alarm_definitions.changes(cloudwatch.render(settings, alarm_region=region), present)
+    return tuple(
+        Planned(change=change) if change.name not in arns else _of(client, region, change, arns[change.name])
+        for change in changes
+    )
+
+
+def _of(client: Any, region: str, change: Change, arn: str) -> Planned:
+    answer = _call(region, "ListTagsForResource", lambda: client.list_tags_for_resource(ResourceARN=arn))
+    tags = {tag["Key"]: tag["Value"] for tag in answer["Tags"]}
+    if stack := tags.get(_STACK_TAG):
+        return Planned(change=change, owner=f"the CloudFormation stack {stack}")
+    if tags.get(OWNER_TAG["Key"]) == OWNER_TAG["Value"]:
+        return Planned(change=change)
+    owner = tags.get(OWNER_TAG["Key"], "")
+    return Planned(change=change, owner=owner or "nobody by its tags", adoptable=not owner)
+
+
+def apply(settings: Settings, plans: tuple[RegionPlan, ...], *, adopt: bool = False) -> tuple[str, ...]:
+    """Create the topics and put the alarms that `plans` name and that are ours; return the names of those that are not.
+
+    `adopt` takes over what is nobody's.
 
     Raises:
         ApplyError: AWS refused; what was put before stays, and a second run goes on from there.
     """
+    left = []
     for region_plan in plans:
         sns = aws.client(settings, "sns", region_plan.region)
-        for topic in alarm_definitions.topics(settings):
+        for topic in region_plan.topics:
             _call(region_plan.region, "CreateTopic", lambda name=topic, to=sns: to.create_topic(Name=name))
         alarms = aws.client(settings, "cloudwatch", region_plan.region)
-        for change in region_plan.changes:
-            _call(region_plan.region, "PutMetricAlarm", lambda c=change, to=alarms: to.put_metric_alarm(**c.wanted))
+        for planned in region_plan.changes:
+            if planned.owner and not (adopt and planned.adoptable):
+                left.append(f"{region_plan.region}  {planned.change.name}")
+                continue
+            _put(alarms, region_plan.region, planned)
+    return tuple(left)
+
+
+def _put(client: Any, region: str, planned: Planned) -> None:
+    wanted, name = planned.change.wanted, planned.change.name
+    composite = "AlarmRule" in wanted
+    call, put = (
+        ("PutCompositeAlarm", client.put_composite_alarm) if composite else ("PutMetricAlarm", client.put_metric_alarm)
+    )
+    new = not planned.change.differs
+    _call(region, call, lambda: put(**wanted, **({"Tags": [OWNER_TAG]} if new else {})))
+    if planned.owner:
+        kind = "CompositeAlarms" if composite else "MetricAlarms"
+        types = [kind.removesuffix("s")]
+        found = _call(region, "DescribeAlarms", lambda: client.describe_alarms(AlarmNames=[name], AlarmTypes=types))
+        arn = found[kind][0]["AlarmArn"]
+        _call(region, "TagResource", lambda: client.tag_resource(ResourceARN=arn, Tags=[OWNER_TAG]))
 
 
 def protocol_of(endpoint: str) -> str:
@@ -98,15 +172,15 @@ def subscribe(settings: Settings, endpoint: str) -> tuple[str, ...]:
     return tuple(waiting)
 
 
-def _present(settings: Settings, region: str) -> tuple[Any, ...]:
-    client = aws.client(settings, "cloudwatch", region)
-    prefix = settings.cloudwatch.alarm_prefix
+def _present(client: Any, region: str, prefix: str) -> tuple[Any, ...]:
+    kinds = ("MetricAlarms", "CompositeAlarms")
 
     def pages() -> Iterator[Any]:
-        yield from client.get_paginator("describe_alarms").paginate(AlarmNamePrefix=prefix, AlarmTypes=["MetricAlarm"])
+        types = [kind.removesuffix("s") for kind in kinds]
+        yield from client.get_paginator("describe_alarms").paginate(AlarmNamePrefix=prefix, AlarmTypes=types)
 
     found = _call(region, "DescribeAlarms", lambda: list(pages()))
-    return tuple(alarm for page in found for alarm in page.get("MetricAlarms", ()))
+    return tuple(alarm for page in found for kind in kinds for alarm in page.get(kind, ()))
 
 
 def _call(region: str, name: str, call: Any) -> Any:

@@ -1,9 +1,11 @@
-"""The command `kms-alarms`: list the table, render it, put it into CloudWatch."""
+"""The command `kms-alarms`: list the table, render it for Prometheus and CloudWatch, put it into CloudWatch."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -11,13 +13,15 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from kms_alarms import cloudwatch
+from kms_alarms import alarm_tests, bounds, cloudformation, cloudwatch, coverage, prometheus, runbooks
 from kms_alarms.apply import ApplyError, RegionPlan, apply, plan, subscribe
+from kms_alarms.parts import Alarm, NoneBecause
 from kms_alarms.table import ALARMS
 from kms_watchdog import alarm_definitions
 from kms_watchdog.commands.options import chosen_estate, estate_option
 from kms_watchdog.config import ConfigError, Settings, load
 
+FORMATS = ("cloudwatch", "cloudformation", "prometheus", "runbooks")
 F = TypeVar("F", bound=Callable[..., Any])
 
 EXIT_BAD_FOUND = 1
@@ -27,8 +31,12 @@ EXIT_REFUSED = 4
 
 _EPILOG = """\b
 Examples:
-  kms-alarms list
+  kms-alarms list --config watchdog.toml
+  kms-alarms check --runbooks alarms/runbooks
   kms-alarms render --config watchdog.toml --into alarms/cloudwatch
+  kms-alarms render --config watchdog.toml --format cloudformation --into alarms/cloudformation
+  kms-alarms render --config watchdog.toml --format prometheus --into alarms/prometheus
+  kms-alarms test --config watchdog.toml
   kms-alarms plan --config watchdog.toml
   kms-alarms apply --config watchdog.toml --yes
   kms-alarms subscribe oncall@example.com --config watchdog.toml
@@ -75,69 +83,184 @@ def cli() -> None:
 
 
 @cli.command("list")
-def list_() -> None:
-    """Show every alarm: when it fires, whom it tells, which drill proves it."""
+@_config
+@click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
+def list_(settings: Settings, *, as_json: bool) -> None:
+    """Show every alarm: how soon each system tells of it, what to do, what proves it."""
+    listed = [_listed(settings, row) for row in ALARMS]
+    if as_json:
+        click.echo(json.dumps(listed, indent=2))
+        return
     table = Table(box=None, pad_edge=False)
-    for heading in ("alarm", "fires when", "severity", "runbook", "proven by"):
+    for heading in ("alarm", "severity", "prometheus", "cloudwatch", "runbook", "proven by"):
         table.add_column(heading)
-    for row in ALARMS:
-        when = f"{row.expression} {'>' if row.comparison.startswith('Greater') else '<'} {row.threshold:g}, "
-        when += f"{row.datapoints_to_alarm} of {row.evaluation_periods} periods"
-        table.add_row(row.name, when, row.severity, row.runbook, row.proven_by)
+    for one in listed:
+        told = (
+            f"{one[system]:.0f} s" if one[system] else "-" for system in ("prometheus_seconds", "cloudwatch_seconds")
+        )
+        table.add_row(one["alarm"], one["severity"], *told, one["runbook"], one["proven_by"])
     Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def _listed(settings: Settings, row: Alarm) -> dict[str, Any]:
+    rules = () if isinstance(row.prometheus, NoneBecause) else row.prometheus
+    return {
+        "alarm": row.name,
+        "title": row.title,
+        "severity": row.severity,
+        "owner": row.owner,
+        "prometheus_seconds": min((bounds.prometheus(settings, row, rule) for rule in rules), default=0.0),
+        "cloudwatch_seconds": bounds.cloudwatch(settings, row),
+        "runbook": row.runbook,
+        "proven_by": ", ".join(row.proven_by) or row.proven_on_path,
+    }
 
 
 @cli.command()
 @_config
-@click.option("--region", help="The region the alarms live in.  [default: the first publishing region]")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    default="cloudwatch",
+    show_default=True,
+    help="What to write: parameters of PutMetricAlarm and PutCompositeAlarm, a CloudFormation template with topics, "
+    "rules for Prometheus, or the heads of the runbooks, which are there already.",
+)
+@click.option("--region", help="The region that CloudWatch's alarms live in.  [default: the first publishing region]")
 @click.option(
     "--into",
     "folder",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Write REGION.json there for every publishing region, for [canaries.alarm_path] definitions.",
+    help="Write files there instead: kms-watchdog.rules.yml, or REGION.json for every publishing region, "
+    "for [canaries.alarm_path] definitions.",
 )
-def render(settings: Settings, region: str | None, folder: Path | None) -> None:
-    """Print the alarms as parameters of PutMetricAlarm, in JSON."""
+def render(settings: Settings, form: str, region: str | None, folder: Path | None) -> None:
+    """Print the alarms as one of the two systems takes them, or write them into the runbooks' heads.
+
+    An alarm without a runbook is not rendered into them.
+    """
+    if form == "runbooks":
+        pages = folder or Path("alarms/runbooks")
+        files = {name: partial(runbooks.render, settings, pages, name) for name in runbooks.pages()}
+    elif form == "prometheus":
+        files = {"kms-watchdog.rules.yml": partial(prometheus.render, settings)}
+    else:
+        text = _definitions if form == "cloudwatch" else cloudformation.render
+        regions = [region] if region else settings.publish_regions
+        files = {f"{one}.json": partial(text, settings, alarm_region=one) for one in regions}
     if folder is None:
-        alarms = cloudwatch.render(settings, alarm_region=region or settings.publish_regions[0])
-        click.echo(alarm_definitions.text_of(alarms), nl=False)
+        click.echo(next(iter(files.values()))(), nl=False)
         return
-    for each in [region] if region else settings.publish_regions:
-        path = alarm_definitions.path_of(folder, each)
+    for name, text_of in files.items():
+        path = folder / name
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            path.write_text(alarm_definitions.text_of(cloudwatch.render(settings, alarm_region=each)), encoding="utf-8")
+            path.write_text(text_of(), encoding="utf-8")
+        except runbooks.RunbookError as e:
+            click.echo(f"kms-alarms: {e}", err=True)
+            sys.exit(EXIT_BAD_FOUND)
         except OSError as e:
             click.echo(f"kms-alarms: {path}: cannot be written: {e.strerror}", err=True)
             sys.exit(EXIT_USAGE)
         click.echo(path)
 
 
+def _definitions(settings: Settings, *, alarm_region: str) -> str:
+    return alarm_definitions.text_of(cloudwatch.render(settings, alarm_region=alarm_region))
+
+
+@cli.command("check")
+@click.option(
+    "--runbooks",
+    "folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the runbooks are: each alarm must have one there.",
+)
+@click.option("--all", "everything", is_flag=True, help="Show what is covered too, and by which alarm.")
+def check_(folder: Path | None, *, everything: bool) -> None:
+    """Look whether everything that can go wrong is told by an alarm, or is said to need none. Exit code 1 if not.
+
+    Every answer of every canary, every event of the core, every state of the watchdog itself.
+    """
+    found = list(coverage.covered())
+    wrong = [one.wrong for one in found if one.wrong]
+    if folder is not None:
+        wrong += [f"{folder / name}: not there" for name in runbooks.pages() if not (folder / name).is_file()]
+    if everything:
+        table = Table("what can happen", "told by", box=None, pad_edge=False)
+        for one in found:
+            table.add_row(one.what, f"none: {one.told.reason}" if isinstance(one.told, NoneBecause) else one.told)
+        Console(width=None if sys.stdout.isatty() else 200).print(table)
+    for line in wrong:
+        click.echo(line)
+    click.echo(f"{len(found)} things that can happen, {len(ALARMS)} alarms, {len(wrong)} wrong")
+    sys.exit(EXIT_BAD_FOUND if wrong else 0)
+
+
+@cli.command("test")
+@_config
+@click.argument("files", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--region", help="The region the alarms live in.  [default: the first publishing region]")
+def test_(settings: Settings, files: tuple[Path, ...], region: str | None) -> None:
+    """Play the cases of FILES, or of alarms/cloudwatch/tests/*.toml, to CloudWatch's alarms as they are rendered.
+
+    What is published in each period goes in, the alarm's states come out; nothing is asked of AWS. Exit code 1 if one
+    is not as expected.
+    """
+    try:
+        paths = files or tuple(sorted(Path("alarms/cloudwatch/tests").glob("*.toml")))
+        cases = [case for path in paths for case in alarm_tests.read(path)]
+    except alarm_tests.AlarmTestError as e:
+        click.echo(f"kms-alarms: {e}", err=True)
+        sys.exit(EXIT_USAGE)
+    if not cases:
+        click.echo("kms-alarms: no tests in alarms/cloudwatch/tests; name a file", err=True)
+        sys.exit(EXIT_USAGE)
+    outcomes = list(alarm_tests.run(cases, settings, alarm_region=region or settings.publish_regions[0]))
+    bad = [one for one in outcomes if one.wrong]
+    for one in bad:
+        click.echo("\n    ".join((f"FAILED  {one.case}  ({one.alarm})", *one.wrong)))
+    click.echo(f"{len(outcomes) - len(bad)} of {len(outcomes)} cases are as expected")
+    sys.exit(EXIT_BAD_FOUND if bad else 0)
+
+
 @cli.command("plan")
 @_config
 def plan_(settings: Settings) -> None:
-    """Show which alarms are missing or differ; change nothing. Exit code 1 if any does."""
+    """Show which topics and alarms are missing, and which alarms differ, and how; change nothing.
+
+    Exit code 1 if there is anything to do.
+    """
     plans = _plan(settings)
     _show(plans)
-    sys.exit(EXIT_BAD_FOUND if any(p.changes for p in plans) else 0)
+    sys.exit(0 if all(p.nothing for p in plans) else EXIT_BAD_FOUND)
 
 
 @cli.command("apply")
 @_config
 @click.option("--yes", is_flag=True, help="Do not ask.")
-def apply_(settings: Settings, *, yes: bool) -> None:
-    """Create the topics and put every alarm that is missing or differs, in every publishing region."""
+@click.option("--adopt", is_flag=True, help="Take over alarms of ours by name that nobody's tag is on.")
+def apply_(settings: Settings, *, yes: bool, adopt: bool) -> None:
+    """Create the topics and put every alarm that is missing or differs, in every publishing region.
+
+    Changed is only what carries the tag managed-by=kms-alarms: of a CloudFormation stack's alarms the stack is the
+    owner. Exit code 4 if something was left alone.
+    """
     plans = _plan(settings)
     _show(plans)
-    if not any(p.changes for p in plans):
+    if all(p.nothing for p in plans):
         return
     if not yes and not (sys.stdin.isatty() and click.confirm("Put these alarms?")):
         click.echo("kms-alarms: nothing changed; confirm, or say --yes", err=True)
         sys.exit(EXIT_REFUSED)
     try:
-        apply(settings, plans)
+        left = apply(settings, plans, adopt=adopt)
     except ApplyError as e:
         _cannot_tell(e)
+    if left:
+        click.echo("kms-alarms: left alone, for they are somebody else's:\n" + "\n".join(left), err=True)
+        sys.exit(EXIT_REFUSED)
     click.echo("done: topics and alarms are as rendered")
 
 
@@ -163,6 +286,11 @@ def subscribe_(settings: Settings, endpoint: str) -> None:
         click.echo(f"{endpoint} is told of alarms in {', '.join(settings.publish_regions)}")
 
 
+def _short(value: object) -> str:
+    """Return a parameter as people compare it: one line of JSON."""
+    return json.dumps(value, sort_keys=True, default=str)
+
+
 def _plan(settings: Settings) -> tuple[RegionPlan, ...]:
     try:
         return plan(settings)
@@ -177,8 +305,14 @@ def _cannot_tell(error: ApplyError) -> NoReturn:
 
 def _show(plans: tuple[RegionPlan, ...]) -> None:
     for region_plan in plans:
-        for change in region_plan.changes:
+        for topic in region_plan.topics:
+            click.echo(f"{region_plan.region}  create  topic {topic}")
+        for planned in region_plan.changes:
+            change = planned.change
             what = f"change {', '.join(change.differs)}" if change.differs else "create"
-            click.echo(f"{region_plan.region}  {what}  {change.name}")
-        if not region_plan.changes:
+            whose = f"  (owned by {planned.owner})" if planned.owner else ""
+            click.echo(f"{region_plan.region}  {what}  {change.name}{whose}")
+            for name in change.differs:
+                click.echo(f"    {name}: {_short(change.present.get(name))} -> {_short(change.wanted[name])}")
+        if region_plan.nothing:
             click.echo(f"{region_plan.region}  nothing to do")

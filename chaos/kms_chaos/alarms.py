@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kms_alarms.table import alarm, alarm_name
+from kms_alarms.cloudwatch import alarm_name, slowest_seconds
 from kms_chaos.drill import Drill, DrillError
 from kms_chaos.drill_parts import AlarmRule
 from kms_chaos.scene import AlarmKey
@@ -46,7 +46,7 @@ def check_times(drill: Drill, period_seconds: int) -> None:
     plan, most = drill.alarms, drill.timing.hold_at_most_seconds
     for rule in (*plan.must_fire, *plan.must_clear, *plan.must_not_fire):
         try:
-            slowest = alarm(rule.alarm).slowest_seconds(period_seconds)
+            slowest = slowest_seconds(rule.alarm, period_seconds)
         except KeyError as e:
             raise DrillError(f"{drill.name}: there is no alarm {rule.alarm!r}") from e
         if rule in plan.must_fire and slowest >= most:

@@ -96,8 +96,11 @@ def run_command(
             raise DrillError(f"--run-id is 1 to 80 of letters, digits, '_', '.', '-', not {run_id!r}")
         wanted = drill.find(name, settings.drills.folder)
         run = plan(settings, wanted, region=region, clock=clock, run_id=run_id, slot=slot, purposes=purposes)
-        run = replace(run, armed=armed, reason=" ".join(reason.split()), approval=approval)
         console = printer(stderr=as_json)
+        run = replace(
+            run, armed=armed, reason=" ".join(reason.split()), approval=approval,
+            say=lambda line: console.print(line, style="dim", highlight=False),
+        )  # fmt: skip
         found: list[Judgement] = []
 
         def judged(run: Run) -> Judgement:

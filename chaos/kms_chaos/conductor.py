@@ -67,7 +67,7 @@ class Conductor:
         self._run, self._server, self._board, self._tape = run, server, board, tape
         self._clock, self._halt, self._drill = run.clock, run.halt, run.drill
         self._rng = random.Random(run.run_id)  # noqa: S311 - synthetic plaintexts, repeatable by the run's name
-        self._restored = True
+        self._restored = False
         self._record = undo_record.plan(
             run_id=run.run_id,
             drill=run.drill,
@@ -191,7 +191,7 @@ class Conductor:
         self._phase("hold")
         firing = self._run.alarm_keys(self._drill.alarms.must_fire)
         survivors = tuple(region for region in self._run.regions if region not in self._run.hurt)
-        self._wait_for(lambda: self._tape.seconds - since >= timing.hold_at_least_seconds / 2, 3600.0, turn)
+        self._wait_for(lambda: False, timing.hold_at_least_seconds / 2 - (self._tape.seconds - since), turn)
         if survivors:
             self._check_messages(scene, "hold", survivors)
 

@@ -42,9 +42,13 @@ class Look:
     dropped: int = 0
 
     def tells_the_truth(self, up: frozenset[str]) -> bool:
-        """Return whether it says that the regions of `up` are well, all others not, and no key lost."""
+        """Return whether it says that the regions of `up` are well, all others not, and no key lost.
+
+        Its status must say the same: right after a start it is degraded by what it has not looked at yet.
+        """
         regions = {region for region, well in self.regions.items() if well}
-        return self.ready and regions == up and self.keys_usable and self.failover_up
+        status = "healthy" if all(self.regions.values()) else "degraded"
+        return self.ready and regions == up and self.status == status and self.keys_usable and self.failover_up
 
 
 class Process(Protocol):

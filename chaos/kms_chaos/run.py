@@ -47,6 +47,9 @@ class Run:
     make_watchdog: Callable[..., Process] = OwnProcess
     """How the drill's own watchdog is started; another one for the same reason."""
 
+    say: Callable[[str], None] = lambda _line: None
+    """Tells whoever waits for the drill why it does not begin yet."""
+
     @property
     def folder(self) -> DrillFolder:
         """Where its files are."""

@@ -49,7 +49,7 @@ class FaultView:
     until: float | None = None
     """None while it is on."""
     bite: Bite
-    bitten: int = 0
+    bitten: int
     """Attempts that began while it was on, and showed it."""
 
 
@@ -222,7 +222,7 @@ def steady(view: View, *, since: float, expected: frozenset[tuple[str, str]]) ->
 def both_lanes_serve(view: View, *, since: float) -> bool:
     """Return whether operations of both lanes succeeded after `since`, and none failed."""
     seen = [operation for operation in view.recent if operation.at - operation.seconds >= since]
-    return {o.lane for o in seen if o.ok} == {"warm", "cold"} and all(o.ok for o in seen)
+    return {o.lane for o in seen} == {"warm", "cold"} and all(o.ok for o in seen)
 
 
 def in_state(view: View, keys: frozenset[AlarmKey], state: str) -> bool:

@@ -27,9 +27,9 @@ class Timeline:
         Raises:
             Exception: whatever a fault raises that could not be put on or taken off.
         """
-        for ends, one in [pair for pair in self._on if pair[0] <= elapsed_seconds]:
-            self._on.remove((ends, one))
-            one.close()
+        for ends, one in self._on:
+            if ends <= elapsed_seconds:
+                one.close()  # nothing more happens to one that is closed already
         while self._waiting and self._waiting[0].plan.after_seconds <= elapsed_seconds:
             order = self._waiting.pop(0)
             one = ExitStack()
@@ -39,7 +39,6 @@ class Timeline:
             self._on.append((ends, one))
 
     def __enter__(self) -> Self:
-        self._all.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:

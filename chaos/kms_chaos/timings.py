@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -108,16 +109,20 @@ def key_loss(h: History) -> KeyLoss | None:
     if not last:
         return None
     sealed = max(int(r.fields["sealed"]) for r in last)
-    asked = {str(r.fields["region"]): int(r.fields["opened"]) + len(r.fields["wrong"]) for r in last}
+    asked = {str(r.fields["region"]): _asked(r) for r in last}
     lost = {int(number) for r in h.of_event("messages-checked") for number in r.fields["wrong"]}
-    missed = [sealed - asked.get(region, 0) for region in h.regions]
     return KeyLoss(
         sealed=sealed,
         sealed_in_fault=sum(o.ok and o.record.fields["operation"] == "encrypt" for o in h.during),
         lost=tuple(sorted(lost)),
-        untried=max(0, *missed),
+        untried=max(sealed - asked.get(region, 0) for region in h.regions),
         regions=tuple(region for region, tried in asked.items() if tried >= sealed),
     )
+
+
+def _asked(checked: Record) -> int:
+    """Return how many messages a region was asked for; of many that are lost the journal names the first alone."""
+    return int(checked.fields["opened"]) + max(int(checked.fields["refused"]), len(checked.fields["wrong"]))
 
 
 def _on(h: History, region: str) -> Record | None:
@@ -192,21 +197,27 @@ def _closed(h: History, region: str, ended: Record | None) -> Timing:
 
 def _home(h: History, region: str, lane: str, ended: Record | None) -> Timing:
     title = "fault off → the region serves the workload again"
-    found = [o for o in h.operations if ended is not None and o.lane == lane and o.began >= ended.t]
+    missed = partial(Timing, name="traffic-home", title=title, region=region, lane=lane, seconds=None)
+    if ended is None:
+        return missed(note="the fault was not removed")
+    found = [o for o in h.operations if o.lane == lane and o.began >= ended.t]
     home = next((o for o in found if o.ok and o.asked and o.region == region), None)
-    if ended is None or home is None:
-        note = "the fault was not removed" if ended is None else "no operation asked it again"
-        return Timing(name="traffic-home", title=title, region=region, lane=lane, seconds=None, note=note)
+    if home is None:
+        return missed(note="no operation asked it again")
     return _between("traffic-home", title, region, ended, home.record, _starts(found), lane=lane)
 
 
 def _steady(h: History) -> Timing:
-    title, back = "fault off → every canary OK, for good", steady_again(h)
-    if back is None or h.removed is None:
-        note = "it did not return" if h.removed else "the fault was not removed"
-        return Timing(name="steady-state", title=title, region=h.target, seconds=None, note=note)
-    spacing = max((_spacing(times, h.removed.t, back.t) or 0.0 for times in _looks(h)), default=0.0)
-    return _between("steady-state", title, h.target, h.removed, back, (), error_seconds=spacing)
+    title = "fault off → every canary OK, for good"
+    missed = partial(Timing, name="steady-state", title=title, region=h.target, seconds=None)
+    if h.removed is None:
+        return missed(note="the fault was not removed")
+    back = steady_again(h)
+    if back is None:
+        return missed(note="it did not return")
+    spacings = [_spacing(times, h.removed.t, back.t) for times in _looks(h)]
+    longest = max((one for one in spacings if one is not None), default=None)  # None: each canary looked once
+    return _between("steady-state", title, h.target, h.removed, back, (), error_seconds=longest)
 
 
 def _looks(h: History) -> Iterator[list[float]]:
@@ -277,6 +288,6 @@ def _spacing(samples: Iterable[float], since: float, until: float) -> float | No
     """Return the longest time between neighbouring samples from `since` to `until`, those around them included."""
     ordered = sorted(samples)
     first = max((number for number, t in enumerate(ordered) if t <= since), default=0)
-    last = min((number for number, t in enumerate(ordered) if t >= until), default=len(ordered) - 1)
+    last = min((number for number, t in enumerate(ordered) if t >= until), default=len(ordered))
     gaps = [b - a for a, b in pairwise(ordered[first : last + 1])]
     return max(gaps, default=None)

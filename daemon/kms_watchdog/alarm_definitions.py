@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,8 @@ class Change:
     differs: tuple[str, ...]
     """Empty: the alarm is not there at all."""
     wanted: Parameters
+    present: Parameters = field(default_factory=dict)
+    """As it is; empty where it is not there."""
 
 
 def topic_arn(settings: Settings, topic: str, region: str) -> str:
@@ -55,7 +57,7 @@ def changes(wanted: Iterable[Parameters], present: Iterable[Parameters]) -> tupl
         old = there.get(alarm["AlarmName"])
         differs = tuple(name for name in alarm if old is not None and _plain(old.get(name)) != _plain(alarm[name]))
         if old is None or differs:
-            found.append(Change(name=alarm["AlarmName"], differs=differs, wanted=alarm))
+            found.append(Change(name=alarm["AlarmName"], differs=differs, wanted=alarm, present=old or {}))
     return tuple(found)
 
 

@@ -145,6 +145,18 @@ KMS_RETRIES = Metric(
 CACHE_REQUESTS = Metric("data_key_cache_requests_total", "counter", "Looks into the data-key cache.", ("result",))
 CACHE_ENTRIES = Metric("data_key_cache_entries", "gauge", "Data keys in the cache.")
 CACHE_EVICTIONS = Metric("data_key_cache_evictions_total", "counter", "Data keys it let go of.", ("reason",))
+STALE_DATA_KEYS_USED = Metric(
+    "stale_data_key_uses_total",
+    "counter",
+    "Data keys used beyond their time, because no region was available.",
+    ("key",),
+)
+KEYS_QUARANTINED = Metric(
+    "key_quarantines_total", "counter", "Times the core left a key out in one region.", ("region", "key")
+)
+OVERRIDES_UNREADABLE = Metric(
+    "overrides_unreadable_total", "counter", "Times that people's orders about regions could not be read any more."
+)
 KMS_REQUESTS = Metric(
     "kms_requests_total",
     "counter",
@@ -253,6 +265,8 @@ CW_ALL_RUNS = CloudWatchMetric("CanaryRuns", "Count", ())
 CW_ALL_FAILURES = CloudWatchMetric("CanaryFailures", "Count", ())
 CW_KIND_FAILURES = CloudWatchMetric("CanaryFailures", "Count", ("Canary",))
 CW_KIND_BLIND = CloudWatchMetric("CanaryBlind", "Count", ("Canary",))
+# What must never happen, counted over every kind of canary in the region: other bytes, or a refusal that was none.
+CW_INTEGRITY_FAILURES = CloudWatchMetric("IntegrityFailures", "Count", ("Region",))
 CW_CANARY_DURATION = CloudWatchMetric("CanaryDuration", "Milliseconds", ("Region",))
 CW_HEARTBEAT = CloudWatchMetric("CanaryHeartbeat", "Count", ("Monitor",))
 CW_BREAKER_STATE = CloudWatchMetric("CircuitBreakerState", "None", ("Region",))

@@ -56,16 +56,22 @@ class Told:
 class Dark:
     """An outage in which cores are started."""
 
-    def __init__(self, *after: float, fails: Mapping[str, Exception] | None = None, garbles: str = "") -> None:
+    def __init__(
+        self,
+        *after: float,
+        fails: Mapping[str, Exception] | None = None,
+        garbles: str = "",
+        starts_in_seconds: float = 0.125,
+    ) -> None:
         self.clock, self.tape = ManualClock(), Told()
         self.cores: list[SlowCore] = []
-        self._fails, self._garbles = fails or {}, frozenset({garbles})
+        self._fails, self._garbles, self._starts_in_seconds = fails or {}, frozenset({garbles}), starts_in_seconds
         actions = tuple(ColdStart(kind="cold_start", after_seconds=one, within_seconds=4.0 + one) for one in after)
         self.actions = Actions(actions, self._new_core, self.tape, self.clock, purposes=PURPOSES)  # type: ignore[arg-type]
 
     @contextmanager
     def _new_core(self) -> Iterator[Any]:
-        self.clock.advance(0.125)
+        self.clock.advance(self._starts_in_seconds)
         self.cores.append(SlowCore(self.clock, self._fails, self._garbles))
         yield self.cores[-1]
         self.clock.advance(8.0)
@@ -89,6 +95,15 @@ def test_a_cold_start_serves_every_key_and_says_how_long_it_took() -> None:
         "within_seconds": 4.0,
     }  # fmt: skip
     assert dark.cores[0].closed_at
+
+
+def test_a_cold_start_is_timed_to_the_microsecond() -> None:
+    """No finer: what a clock's floats say beyond it is noise, which a journal need not keep."""
+    dark = Dark(0.0, starts_in_seconds=0.1234564)
+
+    dark.actions.turn(0.0)
+
+    assert dark.told["seconds"] == 1.623456
 
 
 def test_messages_are_synthetic_and_say_so() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kms_alarms.table import alarm_name
+from kms_alarms.cloudwatch import alarm_name
 from kms_chaos.alarms import UNREADABLE, AlarmBoard, AlarmWatch, all_keys, reading_region
 from kms_chaos.testing import REGIONS, TARGET, drill
 from kms_core import SystemClock

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -14,9 +15,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from guard_kit import write_config
+from rich.console import Console
 
 from kms_chaos import drill
-from kms_chaos.commands.catalogue import _Interrupts, command
+from kms_chaos.commands.catalogue import Ran, _as_json, _Interrupts, _run_all, _table, command
+from kms_core import SystemClock
 
 FIRST, SECOND, THIRD = "region-blackhole", "dns-failure", "throttling"
 CLAIMS = ("steady-state-before", "alarms")
@@ -259,6 +262,33 @@ def test_people_see_progress_and_a_table(drills: Drills, config: Path) -> None:
     assert result.stderr == ""
 
 
+def test_json_can_be_read_by_people_too(drills: Drills, config: Path) -> None:
+    """A value to a line, indented as in every other JSON of ours; a duration to a tenth of a second."""
+    lines = catalogue(config, FIRST, "--json").stdout.splitlines()
+
+    assert lines[:3] == ["[", "  {", f'    "drill": "{FIRST}",']
+    assert _as_json(Ran(FIRST, 0, "HELD", 71.26, "run-1", ()))["seconds"] == 71.3
+
+
+def test_a_terminal_shows_by_colour_how_each_ended(drills: Drills, config: Path) -> None:
+    """Green, red, and yellow for what proved nothing, as it goes on and in the table; progress itself is dim."""
+    drills.ends(SECOND, 1, "BROKE")
+    (config.parent / "program" / f"{THIRD}.json").unlink()
+    drills.says(THIRD, 4, "refused")
+    shown = io.StringIO()
+    console = Console(file=shown, force_terminal=True, color_system="standard", no_color=False, width=120)
+
+    ran = list(_run_all([FIRST, SECOND, THIRD], ["--config", str(config)], console, SystemClock()))
+    progress = shown.getvalue().splitlines()
+    console.print(_table(ran))
+    table = shown.getvalue().splitlines()[-3:]
+
+    tones = ("\x1b[32mHELD", "\x1b[31mBROKE", "\x1b[33mexit code 4")
+    assert progress[0] == f"\x1b[2m1/3 {FIRST}\x1b[0m"
+    assert [line.startswith(tone) for line, tone in zip(progress[1::2], tones, strict=True)] == [True] * 3
+    assert [tone in line for line, tone in zip(table, tones, strict=True)] == [True] * 3
+
+
 WAITS = """
 trap 'trapped=1' TERM
 trapped=
@@ -298,6 +328,34 @@ def test_ctrl_c_ends_the_catalogue_and_not_the_drill() -> None:
 
     assert interrupts.told
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_signal_while_a_drill_runs_reaches_it() -> None:
+    """SIGTERM comes to the catalogue alone: the drill that runs must be told, or nobody restores in time."""
+    with _Interrupts() as interrupts, subprocess.Popen(["sleep", "60"]) as process:  # noqa: S607 - the shell's own
+        try:
+            with interrupts.running(process):
+                os.kill(os.getpid(), signal.SIGTERM)
+                assert process.wait(20) == -signal.SIGTERM
+        finally:
+            process.kill()
+
+    assert interrupts.told
+
+
+def test_a_signal_after_a_drill_is_passed_on_to_nobody() -> None:
+    """It has ended; the next does not begin."""
+    with _Interrupts() as interrupts, subprocess.Popen(["sleep", "60"]) as process:  # noqa: S607 - the shell's own
+        try:
+            with interrupts.running(process):
+                pass
+            os.kill(os.getpid(), signal.SIGTERM)
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.1)
+        finally:
+            process.kill()
+
+    assert interrupts.told
 
 
 def test_a_signal_while_a_drill_is_being_started_reaches_it() -> None:

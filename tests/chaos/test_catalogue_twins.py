@@ -17,7 +17,7 @@ import pytest
 import sabotaged
 from twin_kit import HOLD_SECONDS, Conduct, claim_of, conducting, not_held, shortened
 
-from kms_alarms.table import alarm, alarm_name
+from kms_alarms.cloudwatch import alarm_name, slowest_seconds
 from kms_chaos import drill
 from kms_chaos.alarms import reading_region
 from kms_chaos.drill import Drill
@@ -206,7 +206,7 @@ PERIOD_SECONDS = 10
 def with_alarm(settings_for: Callable[[str], Settings]) -> Iterator[tuple[Settings, Drill, Any, str]]:
     """The short black hole with an alarm that must fire; its twin is in CloudWatch, and moves when it is told to."""
     settings = settings_for("region-blackhole")
-    slowest = float(alarm(ALARM).slowest_seconds(PERIOD_SECONDS))
+    slowest = float(slowest_seconds(ALARM, PERIOD_SECONDS))
     rule = AlarmRule(alarm=ALARM, region="target", within_seconds=slowest)
     whole = short("region-blackhole")
     timing = whole.timing.model_copy(update={"hold_at_most_seconds": slowest + 1.0})

@@ -330,6 +330,24 @@ def test_the_hold_ends_in_its_time_when_an_alarm_never_fires(tmp_path: Path) -> 
     assert found.play("_hold", found.turn) == pytest.approx(FAULT_ON + 75)
 
 
+class SlowToCheck(Checked):
+    """A conductor that opens messages for ten seconds."""
+
+    def _check_messages(self, scene: Any, when: str, regions: tuple[str, ...]) -> None:
+        super()._check_messages(scene, when, regions)
+        self._clock.wait(threading.Event(), 10.0)
+
+
+def test_the_hold_is_over_as_soon_as_its_least_is_full(tmp_path: Path) -> None:
+    """Here when the messages are open, which took the second half of it: no look later."""
+    file = STORY.lines[0].fields["drill_file"]
+    quiet = STORY.changed(of("run-started"), drill_file={**file, "alarms": {}})
+    found = Rehearsal(tmp_path, quiet, at=FAULT_ON, kind=SlowToCheck)
+
+    assert found.play("_hold", found.turn) == pytest.approx(FAULT_ON + 20)
+    assert found.checks == [("hold", FAULT_ON + 10, REGIONS[1:])]
+
+
 def test_a_fault_that_does_not_bite_is_not_held(tmp_path: Path) -> None:
     """After ten seconds."""
     found = Rehearsal(tmp_path, STORY.changed(of("attempt"), error_code=""), at=FAULT_ON)
@@ -534,10 +552,11 @@ def test_the_fault_is_on_from_its_undo_record_on_disk_until_the_restore(tmp_path
 
 
 def test_a_fault_with_a_time_of_its_own_is_on_for_that_time(tmp_path: Path) -> None:
-    """It begins and ends while the first one is held."""
+    """It begins and ends while the first one is held; one that is due a moment after the first waits for its moment."""
     file = STORY.lines[0].fields["drill_file"]
     short = {"kind": "blackhole", "region": "us-west-2", "after_seconds": 5.0, "for_seconds": 3.0}
-    story = STORY.changed(of("run-started"), drill_file={**file, "faults": [*file["faults"], short]})
+    soon = {"kind": "blackhole", "region": "eu-west-1", "after_seconds": 1.0, "for_seconds": 1.0}
+    story = STORY.changed(of("run-started"), drill_file={**file, "faults": [*file["faults"], short, soon]})
     found = Rehearsal(tmp_path, story, at=FAULT_ON, clock=StageClock(), kind=OnAndOff)
 
     found.play("_with_faults")
@@ -547,10 +566,48 @@ def test_a_fault_with_a_time_of_its_own_is_on_for_that_time(tmp_path: Path) -> N
     ]
     assert times == [
         ("on", f"0-blackhole-{TARGET}", 0),
+        ("on", "2-blackhole-eu-west-1", 1),
+        ("off", "2-blackhole-eu-west-1", 2),
         ("on", "1-blackhole-us-west-2", 5),
         ("off", "1-blackhole-us-west-2", 8),
         ("off", f"0-blackhole-{TARGET}", 32),
     ]
+
+
+class SlowToAct(OnAndOff):
+    """A conductor that needs four seconds to put a fault on, and by then has lost its lease if it is said so."""
+
+    fenced = False
+
+    @contextmanager
+    def _fault(self, order: Any, scene: Any) -> Iterator[None]:
+        self._clock.wait(threading.Event(), 4.0)
+        if self.fenced:
+            raise FencedError("taken")
+        with super()._fault(order, scene):
+            yield
+
+
+def test_the_bite_is_waited_for_from_when_the_first_faults_are_on(tmp_path: Path) -> None:
+    """However long putting them on took: ten seconds are left for it."""
+    mild = STORY.changed(of("attempt"), error_code="")
+    found = Rehearsal(tmp_path, mild, at=FAULT_ON, clock=StageClock(), kind=SlowToAct)
+
+    with pytest.raises(UnmetError, match="did not bite"):
+        found.play("_with_faults")
+
+    assert found.tape.seconds == pytest.approx(FAULT_ON + 4 + 10)
+
+
+def test_where_the_first_fault_could_not_be_put_on_no_restore_is_decided(tmp_path: Path) -> None:
+    """The time from the decision to the fault's end would be measured from a decision that nobody took."""
+    found = Rehearsal(tmp_path, at=FAULT_ON, clock=StageClock(), kind=SlowToAct)
+    found.conductor.fenced = True  # type: ignore[attr-defined]
+
+    with pytest.raises(FencedError):
+        found.play("_with_faults")
+
+    assert [phase for phase, _ in found.phases] == ["inject"]
 
 
 def evacuated(folder: Path) -> tuple[Rehearsal, Any]:
@@ -715,6 +772,27 @@ def test_what_may_be_left_is_named_and_is_not_restored(
     assert verified["proxies_left"] == left
     assert finding in verified["finding"]
     assert found.conductor._restored is not bool(left)
+
+
+def test_what_nobody_could_look_at_is_not_restored(tmp_path: Path) -> None:
+    """The last step itself crashed: it is said, and the drill's folder stays open for whoever heals."""
+    found = Rehearsal(tmp_path, server=Server(fails=HaltedError("no"), deaf=ZeroDivisionError("oops")))
+
+    assert found.conductor.perform() is False
+
+    assert found.tape.of("interrupted") == [{"reason": "crashed: ZeroDivisionError: oops"}]
+    assert found.tape.of("restore-verified") == []
+
+
+def test_a_crash_is_told_on_stderr_with_its_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The journal has one line of it, by which nobody finds a mistake; what the drill waits for in vain is no crash."""
+    Rehearsal(tmp_path / "crashed", server=Server(fails=ZeroDivisionError("oops"))).conductor.perform()
+    crashed = capsys.readouterr().err
+    Rehearsal(tmp_path / "halted", server=Server(fails=HaltedError("no"))).conductor.perform()
+
+    assert crashed.startswith("Traceback (most recent call last)")
+    assert crashed.endswith("ZeroDivisionError: oops\n")
+    assert capsys.readouterr().err == ""
 
 
 def test_the_undo_record_says_until_when(tmp_path: Path) -> None:

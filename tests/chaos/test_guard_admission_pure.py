@@ -220,6 +220,29 @@ def test_every_guard_is_asked_in_its_order_and_says_what_it_saw(played: Played) 
     admission.close()
 
 
+class Noting:
+    """Live alarms of which only the end is of interest."""
+
+    def __init__(self, name: str, closed: list[str]) -> None:
+        self._name, self._closed = name, closed
+
+    def close(self) -> None:
+        self._closed.append(self._name)
+
+
+def test_both_clients_of_live_alarms_are_let_go_of(played: Played) -> None:
+    """A catalogue of drills in one process would else keep the connections of each."""
+    admission, closed = played.admission(), list[str]()
+    admission.close()
+    of_all: Any = Noting("of all", closed)
+    of_survivors: Any = Noting("of survivors", closed)
+    admission._live, admission._survivors_live = of_all, of_survivors
+
+    admission.close()
+
+    assert sorted(closed) == ["of all", "of survivors"]
+
+
 class Untouchable:
     """A Toxiproxy that must not be reached."""
 

@@ -219,6 +219,45 @@ def test_a_verdict_that_cannot_be_read_does_not_count(tmp_path: Path, verdict: s
     assert RUN_IDS[0] in held(tmp_path)
 
 
+def _put_a_folder_in_its_place(where: DrillFolder) -> None:
+    where.journal.unlink()
+    where.journal.mkdir()
+
+
+def _begin_otherwise(where: DrillFolder) -> None:
+    _rewrite(where, on_general().without(of("run-started")).add(END + 2, "closed", by="drill"))
+
+
+def _say_nonsense_of_the_fault(where: DrillFolder) -> None:
+    odd = on_general().changed(of("fault-injected"), toxics="none that can be read")
+    whole = odd.add(END + 1, "verdict", verdict="HELD", claims={}).add(END + 2, "closed", by="drill")
+    _rewrite(where, whole)
+    told = next(one for one in whole.journal().records if one.event == "verdict")
+    claimed = json.loads(where.verdict.read_text(encoding="utf-8"))
+    where.verdict.write_text(json.dumps({**claimed, "journal_head": told.prev}), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        pytest.param(_edit, "(edited|not a journal record)", id="edited"),
+        pytest.param(_put_a_folder_in_its_place, "Is a directory", id="not-a-file"),
+        pytest.param(_begin_otherwise, "its journal has no beginning", id="without-its-first-line"),
+        pytest.param(_say_nonsense_of_the_fault, "'str' object has no attribute", id="cannot-be-judged"),
+    ],
+)
+def test_a_journal_that_cannot_be_read_or_judged_does_not_count(
+    tmp_path: Path, spoil: Callable[[DrillFolder], None], says: str
+) -> None:
+    """Its chain may be whole all the same; and it keeps no other run from counting."""
+    spoil(stored(tmp_path, on_general(), run_id=RUN_IDS[1]))
+
+    with pytest.raises(NotHeldError, match=f"{RUN_IDS[1]} does not count: .*{says}"):
+        held(tmp_path)
+    stored(tmp_path, on_general())
+    assert RUN_IDS[0] in held(tmp_path)
+
+
 def test_a_journal_that_goes_on_after_its_end_does_not_count(tmp_path: Path) -> None:
     """Its last line is not the drill's closing, or is half a line."""
     for spoil in (lambda raw: raw + b'{"torn', lambda raw: b"".join(raw.splitlines(keepends=True)[:-1])):

@@ -199,6 +199,13 @@ def test_elsewhere_leave_that_is_given_still_counts(tmp_path: Path) -> None:
         granted(approved(settings, STARTER))
 
 
+def test_elsewhere_no_reason_is_needed(tmp_path: Path) -> None:
+    """Though somebody's leave is shown: practice asks nobody why."""
+    settings = settings_of(tmp_path, "[drills]\nproduction = false")
+
+    assert granted(replace(approved(settings), reason=" ")).approved_by == BOSS.arn
+
+
 def test_a_standing_approval_serves_the_schedule_alone(tmp_path: Path) -> None:
     """Until its last day, that day included; not for somebody who is in a hurry."""
     settings = settings_of(tmp_path, STANDING)

@@ -146,11 +146,31 @@ def test_a_live_alarm_of_a_survivor_ends_the_drill(settings: Settings, name: str
     alarms = LiveAlarms(settings, read_in="us-west-2", about=("us-west-2", "eu-west-1"))
 
     if quiet:
-        assert "none of 2" in alarms.quiet()
+        assert alarms.quiet() == "none of 16 live alarms fires"  # of both regions, those of their keys too
     else:
         with pytest.raises(NotHeldError, match="HighErrorRate-eu-west-1 is in ALARM"):
             alarms.quiet()
     alarms.close()
+
+
+class Client:
+    """A client of which only the end is of interest."""
+
+    closed = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_connections_for_live_alarms_are_let_go_of(settings: Settings) -> None:
+    """Who made them closes them: a catalogue of drills in one process would else keep those of each."""
+    alarms, client = LiveAlarms(settings, read_in="us-west-2", about=("us-west-2",)), Client()
+    alarms.close()
+    alarms._client = client
+
+    alarms.close()
+
+    assert client.closed
 
 
 def test_alarms_that_cannot_be_read_tell_nothing(settings: Settings) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +15,7 @@ from daemon_answer import all_well
 from daemon_in_process import Answers, daemon_in_process
 from guard_kit import ACCOUNT, NOW, settings_of, write_config
 from tls_endpoint import certificate, rude, tls_server
+from waiting import wait_until
 
 from kms_chaos import halting
 from kms_chaos.alarms import UNREADABLE, Reading
@@ -67,6 +70,27 @@ def test_any_other_answer_tells_nothing(settings: Settings, daemon: Answers, sta
 
     with pytest.raises(CannotTellError, match=f"says {status}"):
         daemon_watches(settings)
+
+
+def test_the_daemon_is_hung_up_on_whatever_it_says(settings: Settings) -> None:
+    """Looked at every two seconds, one that keeps connections open would else soon have no more of them."""
+    hung_up: list[bytes] = []
+
+    def keep_open(connection: socket.socket) -> None:
+        connection.settimeout(5.0)
+        connection.recv(4096)
+        connection.sendall(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n")
+        hung_up.append(connection.recv(1))
+
+    with rude(keep_open) as port:
+        (settings.state.dir / "http.json").write_text(f'{{"url": "http://127.0.0.1:{port}"}}', encoding="utf-8")
+
+        with pytest.raises(CannotTellError, match="says 503") as refused:
+            daemon_watches(settings)
+        wait_until(lambda: hung_up, says="it is hung up on", seconds=10.0)
+
+    assert hung_up == [b""]
+    assert refused.traceback  # which keeps what was not closed from being closed by itself
 
 
 @pytest.mark.parametrize(
@@ -258,6 +282,17 @@ def test_the_first_drill_on_a_machine_makes_its_folder(tmp_path: Path) -> None:
     """With those above it."""
     with only_drill(tmp_path / "var" / "state"):
         assert (tmp_path / "var/state/drills").is_dir()
+
+
+def test_the_name_of_that_folder_is_on_disk_before_a_drill_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else undo records, however well written, might be gone with it after a crash of the machine."""
+    synced: list[int] = []
+    monkeypatch.setattr("os.fsync", lambda handle: synced.append(os.fstat(handle).st_ino))
+
+    with only_drill(tmp_path):
+        assert synced == [tmp_path.stat().st_ino]
 
 
 def test_one_drill_at_a_time_on_a_folder(tmp_path: Path) -> None:

@@ -36,6 +36,7 @@ from kms_chaos.judging.workload_and_breaker import quantile
 from kms_chaos.testing import END, FAULT_OFF, FAULT_ON, RESTORE_AT, TARGET, Line, Story, canary_result, of
 from kms_core.taxonomy import TABLE
 from kms_watchdog.drills.journal import JournalError
+from kms_watchdog.drills.verdict import Verdict
 
 GOLDEN = Path(__file__).with_name("golden") / "findings.txt"
 WRITE = "KMS_WRITE_GOLDEN"
@@ -46,6 +47,7 @@ GONE = both(of("alarm-state", region=TARGET, mode="drill"), between(FAULT_OFF, E
 LAST = of("alarm-state", region=TARGET, mode="drill", last=True)
 FIRING = of("alarm-state", state="ALARM")
 DURING = both(of("operation"), between(FAULT_ON, RESTORE_AT))
+INJECT_AT = next(one.t for one in BASE.lines if of("phase-started", phase="inject")(one))
 DENIED = {"cold": "never", "failover": "must_not", "errors": ["AccessDeniedException"]}
 WENT = {"from_region": TARGET, "to_region": SECOND, "operation": "Decrypt", "purpose": "payment"}
 
@@ -713,6 +715,49 @@ def test_a_quantile_is_one_of_the_samples() -> None:
 
     assert [quantile(samples, q) for q in (0.0, 0.3, 0.4, 0.67, 1.0)] == [0.1, 0.1, 0.2, 0.3, 0.3]
     assert quantile([], 0.99) is None
+
+
+def claimed(story: Story, name: str) -> tuple[Verdict, str]:
+    return next((one.verdict, one.finding) for one in judged(story).claims if one.name == name)
+
+
+def test_a_fault_that_the_drill_does_not_order_proves_nothing() -> None:
+    """What was put on is none of its own: nobody knows when its own was on, and its breaker had nothing to open for."""
+    story = BASE.changed(lambda one: one.event.startswith("fault-"), fault_id=f"9-latency-{TARGET}")
+
+    assert judged(story).verdict is Verdict.INCONCLUSIVE
+    assert claimed(story, "breaker-moves") == (Verdict.INCONCLUSIVE, "no fault was injected")
+    verdict, finding = claimed(story, "fault-was-real")
+    assert verdict is Verdict.INCONCLUSIVE
+    assert finding.split("; ") == [
+        f"the blackhole of {TARGET} was not injected",
+        f"nobody asked {SECOND} during the fault",
+        f"nobody asked {THIRD} during the fault",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("failed_at", "verdict"),
+    [
+        pytest.param(INJECT_AT - 0.05, Verdict.INCONCLUSIVE, id="before-the-fault"),
+        pytest.param(INJECT_AT + 0.05, Verdict.HELD, id="while-it-is-put-on"),
+        pytest.param(FAULT_ON + 0.05, Verdict.HELD, id="while-it-is-on"),
+    ],
+)
+def test_a_service_that_fails_while_its_fault_is_put_on_fails_by_the_fault(failed_at: float, verdict: Verdict) -> None:
+    """A fault bites before it is read back: that is no unsteady state before it."""
+    story = service_down().add(5.0, "service-attempt", **STS)
+
+    story = story.add(failed_at, "service-attempt", **{**STS, "error_code": "ReadTimeout"})
+
+    assert claimed(story, "steady-state-before")[0] is verdict
+
+
+def test_the_times_before_the_fault_are_of_operations_that_ended_before_it_was_put_on() -> None:
+    """One that the fault held back before it was read back says nothing of how fast it was without it."""
+    held_back, slow = (one_more(BASE, INJECT_AT + off, seconds=5.0) for off in (0.05, -0.05))
+
+    assert [judged(one).figures["p99_seconds_before"] for one in (held_back, slow)] == [0.012, 5.0]
 
 
 def test_a_verdict_is_reached_from_what_came_before_it() -> None:

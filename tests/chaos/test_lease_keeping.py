@@ -195,6 +195,25 @@ def test_a_note_is_settled_by_its_owner_alone(tmp_path: Path) -> None:
     assert on_disk(tmp_path)["fault"] is None
 
 
+def test_who_never_had_the_lease_settles_nothing_whatever_stands_on_disk(tmp_path: Path) -> None:
+    """Its token is 0, and so may be that of a file which somebody wrote by hand: that does not make it the owner."""
+    put(tmp_path, token=0, fault={"run_id": "run-1"})
+    lease = FileLease(tmp_path)
+
+    lease.settle_fault("run-1")
+
+    assert on_disk(tmp_path)["fault"] == {"run_id": "run-1"}
+
+
+def test_the_file_can_be_read_by_people_too(tmp_path: Path) -> None:
+    """Whoever looks for what an abandoned drill may have broken finds a value to a line, and a whole last line."""
+    acquired(tmp_path)
+
+    text = (tmp_path / "drills/lease.json").read_text(encoding="utf-8")
+
+    assert text == '{\n "schema": 1,\n "token": 1,\n "slots": {},\n "fault": null\n}\n'
+
+
 def test_who_has_lost_the_lease_settles_nothing(tmp_path: Path) -> None:
     """The note is its successor's to read, of whatever run."""
     lease = acquired(tmp_path)

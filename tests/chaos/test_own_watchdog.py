@@ -280,12 +280,13 @@ def test_one_that_starts_in_the_fault_is_not_waited_for_before_it() -> None:
     assert (bench.started, bench.watchdog.ready(), bench.watchdog.settled()) == ([], True, False)
     bench.watchdog.turn(3.0)
     settled = []
-    for says in (Look(), replace(DARK, ready=False), GOOD, replace(DARK, keys_usable=False), DARK):
+    unlooked = replace(DARK, status="healthy")  # its regions are right, its status is of what it has not looked at yet
+    for says in (Look(), replace(DARK, ready=False), GOOD, replace(DARK, keys_usable=False), unlooked, DARK):
         bench.look(says)
         settled.append(bench.watchdog.settled())
     bench.watchdog.stop()
 
-    assert settled == [False, False, False, False, True]
+    assert settled == [False, False, False, False, False, True]
 
 
 def test_it_is_well_by_a_look_that_began_after_the_fault() -> None:

@@ -198,12 +198,24 @@ def test_a_refusal_that_was_asked_for_is_a_success(sink: CloudWatchSink) -> None
     assert find(found, "KMSOperationDuration", "us-east-1", "Decrypt", "false") == []
 
 
+@pytest.mark.parametrize("reason", [Reason.MISMATCH, Reason.ACCEPTED_MUST_REFUSE, Reason.TIMEOUT])
+@pytest.mark.parametrize("region", ["us-east-1", "us-west-2:us-east-1"])
+def test_what_must_never_happen_is_counted_apart(sink: CloudWatchSink, reason: Reason, region: str) -> None:
+    """In each region that had a part in it, whatever the kind of canary; a timeout is another matter."""
+    sink.write(result(Outcome.FAILED, reason=reason, at=1, region=region))
+
+    found = sink.close(NOW + 10)
+
+    told = {where: total(found, "IntegrityFailures", where) for where in REGIONS}
+    assert told == {where: float(reason is not Reason.TIMEOUT and where in region.split(":")) for where in REGIONS}
+
+
 def test_a_quiet_period_is_told_in_zeros(sink: CloudWatchSink) -> None:
     """Every count of every region and kind, of all, breakers, drills, heartbeat: it takes silence for "no data"."""
     found = sink.close(NOW + PERIOD)
 
     names = {(d.name, *(value for _, value in d.dimensions)) for d in found}
-    counts = {"CanaryRuns", "CanaryFailures", "CanaryBlind", "CircuitBreakerState"}
+    counts = {"CanaryRuns", "CanaryFailures", "CanaryBlind", "IntegrityFailures", "CircuitBreakerState"}
     by_region = {(name, region) for name in counts for region in REGIONS}
     by_kind = {(name, kind) for name in ("CanaryFailures", "CanaryBlind") for kind in KINDS}
     of_all = {("CanaryRuns",), ("CanaryFailures",), ("DrillActive",), ("FaultsActive",)}

@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 from daemon_kit import START, result
 
-from kms_core.events import Attempt, BreakerMoved, CacheLookup, FailedOver
+from kms_core.events import (
+    Attempt,
+    BreakerMoved,
+    CacheLookup,
+    Event,
+    FailedOver,
+    KeyQuarantined,
+    OverridesUnreadable,
+    StaleKeyUsed,
+)
 from kms_watchdog import metrics
 from kms_watchdog.drills.verdict import Verdict
 from kms_watchdog.health import Board, Health, Status, Subject, assess, board
@@ -114,7 +123,7 @@ def attempt(code: str, **more: Any) -> Attempt:
     )
 
 
-def live(event: Attempt | FailedOver | BreakerMoved | CacheLookup, mode: Mode = Mode.LIVE) -> Seen:
+def live(event: Event, mode: Mode = Mode.LIVE) -> Seen:
     return Seen(event=event, mode=mode, at_utc=START)
 
 
@@ -190,6 +199,22 @@ def test_failovers_are_counted_by_pair(sink: PrometheusSink) -> None:
     sink.on_event(live(FailedOver(from_region="us-east-1", to_region="eu-west-1", operation="Decrypt", purpose="pii")))
 
     assert value(sink, "failovers_total", from_region="us-east-1", to_region="eu-west-1", mode="live") == 1
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_what_the_core_says_of_keys_and_orders_is_counted(sink: PrometheusSink, mode: Mode) -> None:
+    """Of this daemon's own core; a drill's is in its journal."""
+    for event in (
+        StaleKeyUsed(purpose="pii", operation="encrypt", age_seconds=400.0),
+        KeyQuarantined(region="us-east-1", purpose="pii", error_code="DisabledException", seconds=30.0),
+        OverridesUnreadable(source="overrides.json", reason="torn"),
+    ):
+        sink.on_event(live(event, mode))
+
+    told = float(mode is Mode.LIVE)
+    assert value(sink, "stale_data_key_uses_total", key="pii") == told
+    assert value(sink, "key_quarantines_total", region="us-east-1", key="pii") == told
+    assert value(sink, "overrides_unreadable_total") == told
 
 
 def health(standing: Board) -> Health:

@@ -25,7 +25,7 @@ from drill_lane import SECONDS, Lane, lane
 from kill_instants import SECTIONS, Instant, Whole, draw
 from waiting import wait_until
 
-from kms_alarms.table import alarm_name
+from kms_alarms.cloudwatch import alarm_name
 from kms_chaos.cli import cli
 from kms_chaos.evidence.sealing import STORED
 from kms_chaos.judge import judge

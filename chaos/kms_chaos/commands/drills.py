@@ -13,7 +13,7 @@ from click.core import ParameterSource
 from rich.console import Console
 from rich.table import Table
 
-from kms_alarms.table import alarm_name
+from kms_alarms.cloudwatch import alarm_name
 from kms_chaos import alarms, drill, stage
 from kms_chaos.commands.asked_guards import answers_of, asked, guards_table
 from kms_chaos.commands.options import REFUSED, USAGE, config_option, explained, load, printer

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from kms_alarms.table import ALARMS
+from kms_alarms.table import by_region
 from kms_chaos import durable, engine, training
 from kms_chaos.commands.options import BAD, UNCLEAR, config_option, explained, load
 from kms_chaos.drill import DrillError
@@ -154,7 +154,7 @@ def _beginning(run: Run) -> Iterator[str]:
 
 
 def _runbooks() -> tuple[str, ...]:
-    named = (*(row.runbook for row in ALARMS), *(words.runbook for words in KINDS.values()))
+    named = (*(row.runbook for row in by_region()), *(words.runbook for words in KINDS.values()))
     return tuple(sorted(dict.fromkeys(filter(None, named))))
 
 

@@ -6,7 +6,8 @@ import fcntl
 import http.client
 import json
 import os
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -20,7 +21,11 @@ from kms_watchdog.config import Settings
 from kms_watchdog.drills import folder as folders
 from kms_watchdog.drills import halt_order, journal
 from kms_watchdog.drills.windows import Calendar
+from kms_watchdog.results import Mode
 
+TWIN_CLEARS_PERIODS = 8
+"""How long after a drill its twins may fire: the daemon publishes for them for five periods more, alarms look at five,
+and CloudWatch evaluates once a period."""
 _DAEMON_SECONDS = 2.0
 _HTTP_OK = 200
 
@@ -55,6 +60,34 @@ def alarms_are_quiet(board: AlarmBoard) -> str:
         if reading.state == "ALARM":
             raise NotHeldError(f"{mode} alarm {alarm} of {region} is in ALARM already: {reading.reason}")
     return f"{len(readings)} alarms read in {board.region}, none in ALARM"
+
+
+def let_twins_clear(
+    board: AlarmBoard, clock: Clock, stop: threading.Event, *, period_seconds: int, say: Callable[[str], None]
+) -> None:
+    """Wait until the twins that an earlier drill made fire have cleared, or `stop`; at most as long as they may take.
+
+    Drills alone publish what a twin reads, and none runs now: only time is needed. A live alarm is never waited for.
+    """
+    until = clock.monotonic() + TWIN_CLEARS_PERIODS * period_seconds
+    told = False
+    while firing := _twins_alone(board):
+        left = until - clock.monotonic()
+        if left <= 0:
+            return
+        if not told:
+            say(f"waiting, at most {left:.0f} s, for what an earlier drill made fire to clear: {', '.join(firing)}")
+            told = True
+        if clock.wait(stop, min(period_seconds / 5, left)):
+            return
+
+
+def _twins_alone(board: AlarmBoard) -> list[str]:
+    """Return the twins in ALARM, as people name them; none if something is wrong with any other alarm."""
+    bad = {key: one.state for key, one in board.read().items() if one.state in {UNREADABLE, "ALARM"}}
+    if any(mode != Mode.DRILL or state == UNREADABLE for (_, _, mode), state in bad.items()):
+        return []
+    return [f"{alarm} of {region}" for alarm, region, _ in sorted(bad)]
 
 
 def nothing_is_left_over(state_dir: Path) -> str:
@@ -103,7 +136,7 @@ def only_drill(state_dir: Path) -> Iterator[None]:
     parent = folders.drills_dir(state_dir)
     parent.mkdir(parents=True, exist_ok=True)
     sync_folder(state_dir)
-    handle = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    handle = os.open(parent, os.O_RDONLY)  # no child inherits it, and the lock with it: PEP 446
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -44,7 +44,7 @@ def held_on_general(
     for where in reversed(folders(state_dir)):
         try:
             ended_at_utc = _held_at(where, drill, targets)
-        except (JournalError, OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:  # a `JournalError` is a `ValueError`
             reasons.append(f"{where.run_id} does not count: {e}")
             continue
         if ended_at_utc is not None and timedelta() <= now_utc - ended_at_utc <= HELD_WITHIN:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from kms_alarms.table import ALARMS, alarm_name
+from kms_alarms import cloudwatch
 from kms_chaos.guards.checking import CannotTellError, NotHeldError
 from kms_watchdog import aws
 from kms_watchdog.config import Settings
@@ -18,7 +18,7 @@ class LiveAlarms:
         """`read_in` is a region that gets metrics; `about` are the regions whose alarms count."""
         self._client = aws.client(settings, "cloudwatch", read_in)
         self._read_in, self._prefix = read_in, settings.cloudwatch.alarm_prefix
-        names = (alarm_name(settings, row.name, region, Mode.LIVE) for row in ALARMS for region in about)
+        names = (name for region in about for name in cloudwatch.names_about(settings, region, Mode.LIVE))
         self._names = frozenset(names)
 
     def quiet(self) -> str:

@@ -6,12 +6,13 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from kms_alarms.table import ALARMS
+from kms_alarms import cloudwatch
 from kms_chaos import alarms
 from kms_chaos.guards.blast_radius import FIRST, HELD_WITHIN, LAST
 from kms_chaos.run import Run
 from kms_watchdog.drills import halt_order
 from kms_watchdog.drills.folder import drills_dir
+from kms_watchdog.results import Mode
 
 When = Literal["before", "before and during", "during"]
 
@@ -97,7 +98,8 @@ def _of_the_estate(run: Run) -> Iterator[tuple[str, When, str]]:
 def _of_alarms(run: Run) -> Iterator[tuple[str, When, str]]:
     where = f"CloudWatch in {alarms.reading_region(run.settings, run.hurt)}"
     own = len(alarms.all_keys(run.drill, run.targets, run.regions))
-    of_all = f"the {len(ALARMS) * len(run.regions)} live alarms of the estate"
+    live = [name for region in run.regions for name in cloudwatch.names_about(run.settings, region, Mode.LIVE)]
+    of_all = f"the {len(live)} live alarms of the estate's regions"
     yield "alarms-quiet", "before", f"{where}: the {own} alarms that the drill speaks of can be read, none fires"
     yield "live-alarms-quiet", "before", f"{where}: of {of_all} none fires"
     yield "survivors-alarms-quiet", "during", f"{where}: of the live alarms of {_survivors(run)} none fires"

@@ -80,7 +80,7 @@ def steady_again(h: History) -> Record | None:
     moves = [record for region, record in last.items() if region not in h.others]
     if any(record is None for record in back) or any(move.fields["new"] != "closed" for move in moves):
         return None
-    return max((r for r in [*back, *moves] if r is not None), key=lambda record: record.t, default=None)
+    return max(filter(None, [*back, *moves]), key=lambda record: record.t, default=None)
 
 
 def _well_for_good(h: History, removed: Record, where: tuple[str, str]) -> Record | None:
@@ -96,7 +96,7 @@ def _steady_again(h: History, removed: Record) -> Finding:
     back, rto = steady_again(h), h.drill.objectives.rto_seconds
     if back is None:
         return missing(h, "the steady state did not return")
-    took = max(0.0, back.t - removed.t)
+    took = back.t - removed.t
     if took > rto:
         return broke(f"the steady state returned after {took:.1f} s; the RTO is {rto:g} s", [removed, back])
     return held(f"the steady state returned after {took:.1f} s (RTO {rto:g} s)", [removed, back])

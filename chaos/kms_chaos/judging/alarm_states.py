@@ -31,11 +31,15 @@ def _alarms(h: History) -> Iterator[Finding]:
     plan = h.drill.alarms
     for rule in plan.must_fire:
         for key in _keys(h, rule):
-            yield _fired(h, key, rule.within_seconds or 0.0, h.injected)
+            yield _fired(h, key, _within_seconds(rule), h.injected)
     for rule in plan.must_clear:
         for key in _keys(h, rule):
-            yield _cleared(h, key, rule.within_seconds or 0.0)
+            yield _cleared(h, key, _within_seconds(rule))
     yield from gather((_named(key), _stayed_quiet(h, key)) for rule in plan.must_not_fire for key in _keys(h, rule))
+
+
+def _within_seconds(rule: AlarmRule) -> float:
+    return rule.within_seconds or 0.0  # a drill file whose rule does not say it is refused
 
 
 def _keys(h: History, rule: AlarmRule) -> list[Key]:
@@ -87,10 +91,10 @@ def _fired(h: History, key: Key, within_seconds: float, injected: Record) -> Fin
 
 def cleared(h: History, key: Key) -> Record | None:
     """Return the reading from which on the alarm was OK to the end, after it had fired; None when it was not."""
-    alarm = fired(h, key)
-    after = [r for r in readings(h, key) if alarm and r.seq > alarm.seq]
+    if fired(h, key) is None:
+        return None
     found = None
-    for record in after:
+    for record in readings(h, key):  # that it was OK before is forgotten where it fires
         found = (found or record) if record.fields["state"] == "OK" else None
     return found
 
@@ -132,12 +136,14 @@ def _stayed_quiet(h: History, key: Key) -> Finding:
 
 
 def _unbridged(seen: tuple[Record, ...]) -> Record | None:
-    """Return a reading that failed and that no later one covers, by telling since when the state has been OK."""
+    """Return a reading that failed and that no later one covers, by telling since when the state has been OK.
+
+    The last of `seen` must be OK.
+    """
     for number, record in enumerate(seen):
         if record.fields["state"] != _UNREADABLE:
             continue
-        later = next((r for r in seen[number:] if r.fields["state"] != _UNREADABLE), None)
-        since = later.fields["since_utc"] if later else ""
+        since = next(r for r in seen[number:] if r.fields["state"] != _UNREADABLE).fields["since_utc"]
         if not since or datetime.fromisoformat(since) > record.at_utc:
             return record
     return None

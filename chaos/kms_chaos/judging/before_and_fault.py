@@ -32,7 +32,7 @@ def _before(h: History) -> Iterator[Finding]:
         return
     yield from _canaries_before(h, h.beginning)
     yield from _workload_before(h, h.beginning)
-    yield from _services_before(h, h.injected)
+    yield from _services_before(h, h.beginning)
     for rule in h.drill.alarms.must_fire:
         for region in rule.regions(h.targets, h.regions):
             yield alarm_states.was_quiet(h, (rule.alarm, region, rule.mode), h.injected)
@@ -50,32 +50,35 @@ def _guards(h: History) -> Iterator[Finding]:
 def _canaries_before(h: History, began: Record) -> Iterator[Finding]:
     last = {look.where: look for look in h.looks if look.record.seq < began.seq}
     absent = [where for where in h.canaries if where not in last]
-    if absent:
-        yield unclear(f"canary {absent[0][1]} in {absent[0][0]} was not seen before the fault")
     bad = [look.record for look in last.values() if look.outcome is not Outcome.OK]
+    amiss = list[Finding]()
+    if absent:
+        amiss.append(unclear(f"canary {absent[0][1]} in {absent[0][0]} was not seen before the fault"))
     if bad:
-        yield unclear(f"{len(bad)} canaries were not OK when the fault began", bad)
-    if not absent and not bad:
-        yield held(f"all {len(last)} canaries were OK when the fault began", [look.record for look in last.values()])
+        amiss.append(unclear(f"{len(bad)} canaries were not OK when the fault began", bad))
+    seen = [look.record for look in last.values()]
+    yield from amiss or [held(f"all {len(seen)} canaries were OK when the fault began", seen)]
 
 
 def _workload_before(h: History, began: Record) -> Iterator[Finding]:
     before = [o for o in h.operations if o.record.seq < began.seq]
     lanes = {o.lane for o in before if o.ok}
     failed = [o.record for o in before if not o.ok]
+    amiss = list[Finding]()
     if failed:
-        yield unclear(f"{len(failed)} operations failed before the fault", failed)
+        amiss.append(unclear(f"{len(failed)} operations failed before the fault", failed))
     if lanes != {"warm", "cold"}:
-        yield unclear("the workload did not run warm and cold before the fault")
-    if lanes == {"warm", "cold"} and not failed:
-        yield held(f"{len(before)} operations before the fault, none failed", [before[0].record, before[-1].record])
+        amiss.append(unclear("the workload did not run warm and cold before the fault"))
+    yield from amiss or [
+        held(f"{len(before)} operations before the fault, none failed", [before[0].record, before[-1].record])
+    ]
 
 
-def _services_before(h: History, injected: Record) -> Iterator[Finding]:
+def _services_before(h: History, began: Record) -> Iterator[Finding]:
     """Whether what is hurt beside KMS answered before: else its silence afterwards is no doing of the fault."""
     for order in (order for order in h.orders if order.service != "kms"):
         asked = h.of_event("service-attempt", service=order.service, region=order.region)
-        last = next((r for r in reversed(asked) if r.seq < injected.seq), None)
+        last = next((r for r in reversed(asked) if r.seq < began.seq), None)
         if last is None or last.fields["error_code"]:
             yield unclear(f"{_place(order)} did not answer before the fault", [last] if last else [])
         else:
@@ -129,7 +132,9 @@ def _place(order: Ordered) -> str:
 
 def _inside(h: History, window: tuple[float, float] | None, service: str = "kms") -> list[Record]:
     """Return the attempts at `service` that began and ended in `window`."""
-    began, ended = window or (0.0, 0.0)
+    if window is None:
+        return []
+    began, ended = window
     attempts = h.of_event("attempt") if service == "kms" else h.of_event("service-attempt", service=service)
     return [r for r in attempts if r.t - r.fields["seconds"] >= began and r.t <= ended]
 

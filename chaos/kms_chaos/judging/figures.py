@@ -17,7 +17,7 @@ def figures(h: History) -> dict[str, float | None]:
     alarm_cleared from its removal.
     """
     during = h.during
-    before = [o for o in h.operations if h.injected and o.record.seq < h.injected.seq]
+    before = [o for o in h.operations if h.beginning and o.record.seq < h.beginning.seq]
     return {
         "fault_seconds": _rounded(h.fault[1] - h.fault[0] if h.fault else None),
         "detect_seconds": _since_injected(h, _opened(h)),
@@ -69,7 +69,7 @@ def _undo(h: History) -> float | None:
 
 def _recovered(h: History) -> float | None:
     back = steady_again(h)
-    return _rounded(max(0.0, back.t - h.removed.t)) if back and h.removed else None
+    return _rounded(back.t - h.removed.t) if back and h.removed else None
 
 
 def _home(h: History) -> float | None:

@@ -9,7 +9,8 @@ from kms_chaos.judging.history import History
 from kms_watchdog.drills.journal import Record
 from kms_watchdog.drills.verdict import Claim, Verdict
 
-_MOST_EVIDENCE = 6
+_EVIDENCE_AT_EACH_END = 3
+"""Of many records, how many of the first and how many of the last are named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,5 +72,4 @@ def gather(found: Iterable[tuple[str, Finding]]) -> Iterator[Finding]:
 def _numbers(records: Iterable[Record]) -> tuple[int, ...]:
     """Return the records' numbers; of many, the first and the last ones."""
     found = [r.seq for r in records]
-    half = _MOST_EVIDENCE // 2
-    return tuple(found if len(found) <= _MOST_EVIDENCE else [*found[:half], *found[-half:]])
+    return tuple(dict.fromkeys([*found[:_EVIDENCE_AT_EACH_END], *found[-_EVIDENCE_AT_EACH_END:]]))

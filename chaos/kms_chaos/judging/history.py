@@ -150,7 +150,7 @@ class History:
     def removed(self) -> Record | None:
         """When the last fault was off, and read back; None while one that was put on was not taken off."""
         off = [self.taken_off(order) for order in self.orders if self.put_on(order)]
-        return max((r for r in off if r), key=lambda r: r.seq, default=None) if all(off) else None
+        return max(filter(None, off), key=lambda r: r.seq, default=None) if all(off) else None
 
     @cached_property
     def fault(self) -> tuple[float, float] | None:

@@ -43,11 +43,11 @@ def _revoked(h: History) -> Iterator[Finding]:
     if h.fault is None or limit is None:
         yield unclear("no fault was injected, or nobody wrote down how long a key may live in the cache")
         return
-    began, ended = h.fault
+    began, ended = h.fault  # it ends where restoring begins: then one region after another serves again
     for lane in ("warm", "cold"):
-        operations = [o for o in h.during if o.lane == lane and o.began >= began]
+        operations = [o for o in h.during if o.lane == lane and o.began >= began and o.record.t <= ended]
         yield _stopped(lane, operations, began, limit)
-        if not any(o.began >= began + limit and o.record.t <= ended for o in operations):
+        if not any(o.began >= began + limit for o in operations):
             yield unclear(f"no {lane} operation was tried after the {limit:g} s that a key may live")
 
 

@@ -41,7 +41,7 @@ def _always(h: History, lane: str, operations: list[Operation]) -> Finding:
     if failed:
         return broke(f"{len(failed)} {lane} operations failed during the fault", failed)
     proof, how = _proof(h, lane)
-    served = [o.record for o in operations if o.ok and proof(o)]
+    served = [o.record for o in operations if proof(o)]
     if not served:
         return unclear(f"no {lane} operation was seen {how} during the fault")
     return held(f"{len(served)} {lane} operations {how}", served)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from kms_chaos.judging.after import steady_again
 from kms_chaos.judging.findings import Finding, broke, claim, held, missing, unclear
@@ -18,7 +18,11 @@ LEAST_OPERATIONS = 20
 def quantile(seconds: Iterable[float], q: float) -> float | None:
     """Return the nearest-rank quantile of `seconds`, or None when there are none."""
     ordered = sorted(seconds)
-    return ordered[max(0, math.ceil(q * len(ordered)) - 1)] if ordered else None
+    return _at_rank(ordered, q) if ordered else None
+
+
+def _at_rank(ordered: Sequence[float], q: float) -> float:
+    return ordered[max(0, math.ceil(q * len(ordered)) - 1)]
 
 
 def workload_objective(h: History) -> Claim:
@@ -35,8 +39,9 @@ def _workload(h: History) -> Iterator[Finding]:
     if len(judged) < LEAST_OPERATIONS:
         yield unclear(f"only {len(judged)} operations to judge by; {LEAST_OPERATIONS} are the least")
         return
-    yield _failures(h, judged)
-    yield _p99(h, judged)
+    ends = [judged[0].record, judged[-1].record]
+    yield _failures(h, judged, ends)
+    yield _p99(h, judged, ends)
 
 
 def _judged(h: History) -> tuple[Operation, ...]:
@@ -66,21 +71,21 @@ def _all_accounted_for(h: History) -> Iterator[Finding]:
         yield broke(f"{lost} operations never ended", [ended])
 
 
-def _failures(h: History, judged: tuple[Operation, ...]) -> Finding:
+def _failures(h: History, judged: tuple[Operation, ...], ends: list[Record]) -> Finding:
     counted = judged if h.drill.mode == "recovery" else h.operations
     failed = [o.record for o in counted if not o.ok]
     most = h.drill.objectives.failed_operations
     if len(failed) > most:
         return broke(f"{len(failed)} of {len(counted)} operations failed; {most} may", failed)
-    return held(f"{len(failed)} of {len(judged)} operations failed", [judged[0].record, judged[-1].record])
+    return held(f"{len(failed)} of {len(judged)} operations failed", ends)
 
 
-def _p99(h: History, judged: tuple[Operation, ...]) -> Finding:
-    p99, most = quantile((o.seconds for o in judged), 0.99) or 0.0, h.drill.objectives.p99_seconds
+def _p99(h: History, judged: tuple[Operation, ...], ends: list[Record]) -> Finding:
+    p99, most = _at_rank(sorted(o.seconds for o in judged), 0.99), h.drill.objectives.p99_seconds
     slow = [o.record for o in judged if o.seconds > most]
     if p99 > most:
         return broke(f"p99 was {p99:.3f} s; {most:g} s is the objective", slow)
-    return held(f"p99 was {p99:.3f} s (objective {most:g} s)", [judged[0].record, judged[-1].record])
+    return held(f"p99 was {p99:.3f} s (objective {most:g} s)", ends)
 
 
 def breaker_moves(h: History) -> Claim:
@@ -89,12 +94,12 @@ def breaker_moves(h: History) -> Claim:
 
 
 def _breaker(h: History) -> Iterator[Finding]:
-    if h.beginning is None:
+    if h.beginning is None or h.fault is None:
         yield unclear("no fault was injected")
         return
     for region in h.targets:
         moves = [r for r in h.of_event("breaker-moved", region=region) if r.seq > h.beginning.seq]
-        yield from _moved(h, region, moves)
+        yield from _moved(h, region, moves, h.fault[1])
     opened = [r for r in h.of_event("breaker-moved", new="open") if r.fields["region"] in h.others]
     if opened:
         yield broke(f"the breaker of {opened[0].fields['region']} opened, which was well", opened)
@@ -102,9 +107,9 @@ def _breaker(h: History) -> Iterator[Finding]:
         yield held("no other breaker opened")
 
 
-def _moved(h: History, region: str, moves: list[Record]) -> Iterator[Finding]:
-    ended = h.fault[1] if h.fault else 0.0  # to lift a fault cuts connections: what that opens, the fault did not
-    found, wanted = _in_order((r for r in moves if r.fields["new"] != "open" or r.t <= ended), h.drill.breaker.moves)
+def _moved(h: History, region: str, moves: list[Record], ended: float) -> Iterator[Finding]:
+    by_fault = (r for r in moves if r.fields["new"] != "open" or r.t <= ended)  # to lift one cuts connections
+    found, wanted = _in_order(by_fault, h.drill.breaker.moves)
     if wanted:
         yield missing(h, f"the breaker of {region} never moved {wanted[0].replace('>', ' to ')}", moves)
     elif found:

@@ -19,7 +19,7 @@ from kms_watchdog import metrics
 from kms_watchdog.drills.verdict import Verdict
 from kms_watchdog.health import Subject
 from kms_watchdog.metrics import CloudWatchMetric
-from kms_watchdog.results import CanaryResult, Kind, Mode, Outcome, Reason
+from kms_watchdog.results import PAIR, CanaryResult, Kind, Mode, Outcome, Reason
 from kms_watchdog.sinks.datum import Datum, datums
 from kms_watchdog.sinks.series import attempt_error, modes_of
 from kms_watchdog.sinks.sink import DrillChange, Seen
@@ -28,7 +28,13 @@ DRILL_TAIL_PERIODS = 5
 """How long a drill's zeros go on after it: alarms look at up to five periods, and must find calm ones."""
 
 _Series = tuple[CloudWatchMetric, tuple[str, ...]]
-_COUNTS = (metrics.CW_CANARY_RUNS, metrics.CW_CANARY_FAILURES, metrics.CW_CANARY_BLIND)
+_COUNTS = (
+    metrics.CW_CANARY_RUNS,
+    metrics.CW_CANARY_FAILURES,
+    metrics.CW_CANARY_BLIND,
+    metrics.CW_INTEGRITY_FAILURES,
+)
+_NEVER = frozenset({Reason.MISMATCH, Reason.ACCEPTED_MUST_REFUSE})
 _ALL_COUNTS = (metrics.CW_ALL_RUNS, metrics.CW_ALL_FAILURES)
 _KIND_COUNTS = (metrics.CW_KIND_FAILURES, metrics.CW_KIND_BLIND)
 
@@ -107,6 +113,9 @@ class CloudWatchSink:
                 self._note_keys(result, period)
             period.sums[metrics.CW_KIND_FAILURES, (result.canary,)] += result.outcome is Outcome.FAILED
             period.sums[metrics.CW_KIND_BLIND, (result.canary,)] += result.outcome is Outcome.BLIND
+            if result.reason in _NEVER:
+                for region in result.region.split(PAIR):
+                    period.sums[metrics.CW_INTEGRITY_FAILURES, (region,)] += 1
             if result.canary == Kind.ROUND_TRIP:
                 _count_round_trip(result, period)
 

@@ -25,7 +25,15 @@ from prometheus_client.exposition import basic_auth_handler, choose_encoder, def
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.samples import Sample
 
-from kms_core.events import Attempt, BreakerMoved, CacheLookup, FailedOver
+from kms_core.events import (
+    Attempt,
+    BreakerMoved,
+    CacheLookup,
+    FailedOver,
+    KeyQuarantined,
+    OverridesUnreadable,
+    StaleKeyUsed,
+)
 from kms_watchdog import metrics
 from kms_watchdog.drills.verdict import Verdict
 from kms_watchdog.health import Board, Health, Status, regions_down
@@ -235,6 +243,12 @@ class PrometheusSink:
                 self.exposition.add(metrics.CACHE_REQUESTS, "hit" if hit else "miss")
             case FailedOver(from_region=left, to_region=taken):
                 self.exposition.add(metrics.FAILOVERS, left, taken, seen.mode)
+            case StaleKeyUsed(purpose=key) if seen.mode is Mode.LIVE:
+                self.exposition.add(metrics.STALE_DATA_KEYS_USED, key)
+            case KeyQuarantined(region=region, purpose=key) if seen.mode is Mode.LIVE:
+                self.exposition.add(metrics.KEYS_QUARANTINED, region, key)
+            case OverridesUnreadable() if seen.mode is Mode.LIVE:
+                self.exposition.add(metrics.OVERRIDES_UNREADABLE)
             case BreakerMoved(region=region, new=state):
                 self.exposition.add(metrics.BREAKER_TRANSITIONS, region, state, seen.mode)
                 self.breaker(region, state, seen.mode)

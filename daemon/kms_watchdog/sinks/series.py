@@ -136,6 +136,7 @@ def all_series(installation: Cardinality) -> Iterator[Series]:
     """Return every series that can exist, but for those of drills, whose names are not known before they run."""
     yield from _canaries(installation.subjects)
     yield from _regions(installation.regions)
+    yield from _keys(installation)
     yield from _cloudwatch(installation.publish_regions)
     for status in Status:
         yield metrics.HEALTH_STATUS, (status,)
@@ -207,6 +208,15 @@ def _regions(regions: Sequence[str]) -> Iterator[Series]:
         yield metrics.REGION_EVACUATED, (region,)
     for pair, mode in itertools.product(itertools.permutations(regions, 2), Mode):
         yield metrics.FAILOVERS, (*pair, mode)
+
+
+def _keys(installation: Cardinality) -> Iterator[Series]:
+    """Return what the core says of keys, and of orders about regions."""
+    keys = sorted({subject.key for subject in installation.subjects} - {""})
+    for key in keys:
+        yield metrics.STALE_DATA_KEYS_USED, (key,)
+        yield from ((metrics.KEYS_QUARANTINED, (region, key)) for region in installation.regions)
+    yield metrics.OVERRIDES_UNREADABLE, ()
 
 
 def _kms(regions: Sequence[str]) -> Iterator[Series]:

@@ -21,7 +21,7 @@ class KindWords:
     failing: str
     """What it means when the answer is no, and what it does not mean."""
     runbook: str = ""
-    """File in `alarms/runbooks/`; empty while there is none."""
+    """File in `alarms/runbooks/`; empty for a kind that this version does not know."""
 
 
 KINDS: Mapping[str, KindWords] = {
@@ -35,61 +35,73 @@ KINDS: Mapping[str, KindWords] = {
         "Cross-region",
         "Does what one region sealed open in another?",
         "A failover into that region would not open what is stored.",
+        "cross-region-fails.md",
     ),
     Kind.FAILOVER_PATH: KindWords(
         "As the application does",
         "Does the way the application takes work, cache and failover included?",
         "The application itself is likely to fail.",
+        "failover-path-fails.md",
     ),
     Kind.GOLDEN: KindWords(
         "Old messages",
         "Does what was sealed days and rotations ago still open?",
         "Stored data may not open in that region: look before anything else is changed.",
+        "golden-fails.md",
     ),
     Kind.MUST_FAIL_CORE: KindWords(
         "The core refuses",
         "Does the crypto core refuse a wrong context, purpose or bit by itself?",
         "A check of the crypto core does not hold. Stop deployments and tell security.",
+        "refusal-proves-nothing.md",
     ),
     Kind.MUST_FAIL_KMS: KindWords(
         "KMS refuses",
         "Does KMS itself refuse a wrong context, key or bit?",
         "What had to be refused was not, or not for the right reason. Tell security.",
+        "refusal-proves-nothing.md",
     ),
     Kind.APPLICATION_ACCESS: KindWords(
         "Roles' access",
         "May each application role use its own keys, and no others?",
         "Policies in that region let a role do too little or too much, whatever round trips say.",
+        "application-access.md",
     ),
     Kind.COLD_CONNECTION: KindWords(
         "New connection",
         "Do name, connection and TLS to KMS work from scratch?",
         "What is connected goes on; a new process may not get through.",
+        "connection-fails.md",
     ),
     Kind.CLOCK_OFFSET: KindWords(
         "Clock",
         "Does this machine's clock agree with KMS's?",
         "Beyond five minutes AWS refuses every signature of this machine.",
+        "clock-off.md",
     ),
     Kind.ALARM_PATH: KindWords(
         "Alarm path",
         "Would an alarm reach somebody?",
         "Nobody may be called: until it is mended, this page is the alarm.",
+        "alarm-path-broken.md",
     ),
     Kind.KEY_STATE: KindWords(
         "Key state",
         "Is the key enabled, where its alias leads, and rotated?",
         "The key, its alias or its rotation there is not what encryption needs, now or soon.",
+        "check-fails.md",
     ),
     Kind.REPLICA_DRIFT: KindWords(
         "As configured",
         "Is the key what the configuration says?",
         "Somebody changed the key or its policy by hand, or a change reached only some regions.",
+        "replica-drift.md",
     ),
     Kind.HEADROOM: KindWords(
         "Headroom",
         "Is there room below KMS's quota?",
         "Requests are throttled, or soon will be, for every user of the account in that region.",
+        "throttled.md",
     ),
 }
 

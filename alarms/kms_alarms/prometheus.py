@@ -1,0 +1,121 @@
+"""The table as Prometheus's recording and alerting rules, live and drill; the same bytes each time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from kms_alarms import bounds, burn_rate
+from kms_alarms.parts import Alarm, NoneBecause, Rule
+from kms_alarms.table import GROUPS
+from kms_watchdog.config import Settings
+from kms_watchdog.results import Mode
+
+HEADER = "# Rendered by kms-alarms render from the table in alarms/kms_alarms. Do not edit by hand: make alarms.\n"
+RECORD_EVERY_SECONDS = 30
+RUNBOOKS = "alarms/runbooks/"
+"""Where runbooks are when [http] runbooks_url does not say: in this repository."""
+_RANGE, _NUMBER = re.compile(r"\$\[(\d+)\]"), re.compile(r"\$\((\d+)\)")
+_UNITS = (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes expressions of several lines as such."""
+
+    def ignore_aliases(self, _data: object) -> bool:
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+
+
+_Dumper.add_representer(str, _text)
+
+
+def render(settings: Settings, *, scale: float = 1.0) -> str:
+    """Return the rule file. `scale` shortens every time in it alike: 0.1 makes a minute six seconds."""
+    document = {
+        "groups": [
+            {
+                "name": "kms-watchdog.records",
+                "interval": duration(RECORD_EVERY_SECONDS * scale),
+                "rules": [{"record": name, "expr": timed(expr, scale)} for name, expr in burn_rate.records()],
+            },
+            *(
+                {
+                    "name": f"kms-watchdog.{group}",
+                    "rules": [one for row in rows for one in _rules(settings, row, scale)],
+                }
+                for group, rows in GROUPS.items()
+            ),
+        ]
+    }
+    return HEADER + yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=120, allow_unicode=True)
+
+
+def alert_name(row: Alarm, mode: Mode) -> str:
+    """Return what Prometheus calls the alarm; `Watchdog` is everybody's name, and has no prefix."""
+    if row.name == "Watchdog":
+        return row.name
+    return f"Kms{'Drill' if mode is Mode.DRILL else ''}{row.name}"
+
+
+def duration(seconds: float) -> str:
+    """Return `seconds` as Prometheus writes a duration, to the millisecond: 90 is `1m30s`."""
+    left = max(1, round(seconds * 1000))
+    parts = []
+    for unit, size in _UNITS:
+        count, left = divmod(left, size)
+        parts += [f"{count}{unit}"] if count else []
+    return "".join(parts)
+
+
+def timed(expr: str, scale: float = 1.0) -> str:
+    """Return `expr` with its times written out."""
+    expr = _RANGE.sub(lambda found: duration(int(found[1]) * scale), expr)
+    return _NUMBER.sub(lambda found: f"{int(found[1]) * scale:g}", expr)
+
+
+def modes_of(row: Alarm) -> tuple[Mode, ...]:
+    """Return how often the row is rendered."""
+    return (Mode.LIVE, Mode.DRILL) if row.twin else (Mode.LIVE,)
+
+
+def runbook_url(settings: Settings, row: Alarm) -> str:
+    """Return where the alarm's runbook is."""
+    return (settings.http.runbooks_url or RUNBOOKS).rstrip("/") + f"/{row.runbook}"
+
+
+def _rules(settings: Settings, row: Alarm, scale: float) -> Iterator[dict[str, Any]]:
+    if isinstance(row.prometheus, NoneBecause):
+        return
+    for mode in modes_of(row):
+        for rule in row.prometheus:
+            yield _rule(settings, row, rule, mode, scale)
+
+
+def _rule(settings: Settings, row: Alarm, rule: Rule, mode: Mode, scale: float) -> dict[str, Any]:
+    within = bounds.prometheus(settings, row, rule)
+    return {
+        "alert": alert_name(row, mode),
+        "expr": timed(rule.expr, scale).replace("$mode", mode),
+        **({"for": duration(rule.for_seconds * scale)} if rule.for_seconds else {}),
+        **({"keep_firing_for": duration(rule.keep_seconds * scale)} if rule.keep_seconds else {}),
+        "labels": {
+            "severity": rule.severity or row.severity,
+            "owner": row.owner,
+            "mode": str(mode),
+            "alarm": row.name,
+            **(rule.labels or {}),
+        },
+        "annotations": {
+            "summary": rule.summary or row.title,
+            "description": f"{row.title}. Hurt: {row.hurts}."
+            + (f" Told within {duration(within)} of the trouble." if within else ""),
+            "runbook_url": runbook_url(settings, row),
+        },
+    }
