@@ -162,15 +162,22 @@ def history(name: str, known: Mapping[str, Parameters], data: Iterable[Data], *,
         looks = ({child: states[number] for child, states in children.items()} for number in range(periods + 1))
         return [AlarmState.ALARM if parsed.holds(states.__getitem__) else AlarmState.OK for states in looks]
     definition = definition_of(wanted)
-    streams = {query: _stream(stat, data) for query, stat in definition.queries.items() if isinstance(stat, MetricStat)}
+    stats = {query: stat for query, stat in definition.queries.items() if isinstance(stat, MetricStat)}
+    samples = {query: _samples(stat, data) for query, stat in stats.items()}
     states = [AlarmState.INSUFFICIENT_DATA]
     for number in range(1, periods + 1):
         statistics = {
-            query: {float(start * definition.period_seconds): value for start, value in of.items() if start < number}
-            for query, of in streams.items()
+            query: {
+                float(start * definition.period_seconds): _statistic(stats[query].statistic, values)
+                for start, values in of.items()
+                if start < number
+            }
+            for query, of in samples.items()
         }
+        looked_at = range(number - definition.evaluation_periods, number)
+        count = sum(len(samples.get(definition.result, {}).get(start, ())) for start in looked_at)
         now = float(number * definition.period_seconds)
-        states.append(evaluate(definition, statistics, now=now, previous=states[-1]).state)
+        states.append(evaluate(definition, statistics, now=now, previous=states[-1], samples=count).state)
     return states
 
 
@@ -192,6 +199,7 @@ def definition_of(parameters: Parameters) -> AlarmDefinition:
             comparison=parameters["ComparisonOperator"],
             threshold=float(parameters["Threshold"]),
             missing=Missing(parameters.get("TreatMissingData", "missing")),
+            ignores_low_samples=parameters.get("EvaluateLowSampleCountPercentile") == "ignore",
         )
     except KeyError as e:
         raise ValueError(f"the definition has no {e.args[0]}") from e
@@ -227,15 +235,15 @@ def _pairs(dimensions: Iterable[Mapping[str, str]]) -> frozenset[tuple[str, str]
     return frozenset((one["Name"], one["Value"]) for one in dimensions)
 
 
-def _stream(stat: MetricStat, data: Iterable[Data]) -> dict[int, float]:
-    """Return the statistic of each period, of what was published under exactly these dimensions."""
+def _samples(stat: MetricStat, data: Iterable[Data]) -> dict[int, list[float]]:
+    """Return the samples of each period, of what was published under exactly these dimensions."""
     samples: dict[int, list[float]] = {}
     for one in data:
         published = (one.namespace, one.metric, frozenset(one.dimensions.items()))
         if published == (stat.namespace, stat.name, stat.dimensions):
             for number, values in one.series().items():
                 samples.setdefault(number, []).extend(values)
-    return {number: _statistic(stat.statistic, values) for number, values in samples.items()}
+    return samples
 
 
 def _statistic(name: str, values: Sequence[float]) -> float:

@@ -120,7 +120,6 @@ def _metric_alarm(
         "EvaluationPeriods": watch.evaluation_periods,
         "DatapointsToAlarm": watch.datapoints_to_alarm,
         "TreatMissingData": watch.missing,
-        **({"EvaluateLowSampleCountPercentile": "ignore"} if watch.ignore_low_samples else {}),
     }
 
 

@@ -81,7 +81,6 @@ class MetricAlarm:
     """The members of scope `kind`."""
     unit: str = ""
     """What the compared value is, for people."""
-    ignore_low_samples: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.datapoints_to_alarm <= self.evaluation_periods:

@@ -57,7 +57,7 @@ INTEGRITY: tuple[Alarm, ...] = (
         owner="security",
         hurts="nobody, but nothing is proven of the encryption context while it lasts",
         runbook="refusal-proves-nothing.md",
-        proven_on_path="a key's policy denies the watchdog what it looks at",
+        proven_on_path="KMS refuses a wrong context with another error than it should",
         seen=Seen(kind=Kind.MUST_FAIL_KMS, looks=3),
         prometheus=(
             Rule(

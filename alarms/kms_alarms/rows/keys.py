@@ -182,10 +182,10 @@ KEYS: tuple[Alarm, ...] = (
         hurts="the application, at its next start; or nobody, until somebody abuses it",
         runbook="application-access.md",
         proven_on_path="the application's role is taken out of a key's policy",
-        seen=Seen(kind=Kind.APPLICATION_ACCESS, looks=2),
+        seen=Seen(kind=Kind.APPLICATION_ACCESS, looks=3),
         prometheus=(
             Rule(
-                expr=failing(Kind.APPLICATION_ACCESS, 2),
+                expr=failing(Kind.APPLICATION_ACCESS, 3),
                 keep_seconds=120,
                 summary="Access to {{ $labels.key }} in {{ $labels.region }} is not as configured",
             ),

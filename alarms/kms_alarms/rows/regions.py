@@ -67,10 +67,10 @@ REGIONS: tuple[Alarm, ...] = (
         hurts="the application's users, now: cache, breakers and failover did not save the call",
         runbook="failover-path-fails.md",
         proven_by=("all-regions-lost",),
-        seen=Seen(kind=Kind.FAILOVER_PATH, looks=2),
+        seen=Seen(kind=Kind.FAILOVER_PATH, looks=3),
         prometheus=(
             Rule(
-                expr=failing(Kind.FAILOVER_PATH, 2),
+                expr=failing(Kind.FAILOVER_PATH, 3),
                 keep_seconds=120,
                 summary="{{ $labels.key }} cannot be sealed and opened by way of failover",
             ),
@@ -80,8 +80,8 @@ REGIONS: tuple[Alarm, ...] = (
             kinds=(Kind.FAILOVER_PATH,),
             inputs={"failures": (m.CW_KIND_FAILURES, "Sum")},
             threshold=0,
-            evaluation_periods=3,
-            datapoints_to_alarm=2,
+            evaluation_periods=5,
+            datapoints_to_alarm=3,
             missing="notBreaching",
             unit="failed looks",
         ),
@@ -131,10 +131,10 @@ REGIONS: tuple[Alarm, ...] = (
     ),
     Alarm(
         name="UnclassifiedErrors",
-        title="KMS answers with errors that the table does not know",
+        title="KMS answers with errors that the metrics have no name for",
         severity="warning",
         owner="developers",
-        hurts="perhaps callers: what is unknown is neither retried nor failed over on purpose",
+        hurts="perhaps callers: what the core does not know either is neither retried nor failed over on purpose",
         runbook="unclassified-errors.md",
         proven_on_path="KMS answers with an error of another name",
         seen=Seen(kind=Kind.ROUND_TRIP),
@@ -143,7 +143,7 @@ REGIONS: tuple[Alarm, ...] = (
                 expr="sum by (region, operation) "
                 f"(increase({series(m.KMS_REQUESTS, error_type='_OTHER')}[$[900]])) > 0",
                 keep_seconds=300,
-                summary="{{ $labels.operation }} in {{ $labels.region }} failed with an error of an unknown name",
+                summary="{{ $labels.operation }} in {{ $labels.region }} failed with an error that has no name here",
             ),
         ),
         cloudwatch=NoneBecause(
