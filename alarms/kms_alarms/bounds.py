@@ -7,6 +7,8 @@ Runbooks show the sum, drills measure it.
 
 from __future__ import annotations
 
+import math
+
 from kms_alarms.evaluate import EXTRA_PERIODS
 from kms_alarms.parts import Alarm, Composite, MetricAlarm, NoneBecause, Rule
 from kms_alarms.table import alarm
@@ -58,11 +60,7 @@ def cloudwatch(settings: Settings, row: Alarm) -> float:
         case Composite(of=of):
             return cloudwatch(settings, alarm(of))
         case MetricAlarm() as watch:
-            return (
-                seen_seconds(settings, row)
-                + slowest_seconds(watch, settings.cloudwatch.period_seconds)
-                + (PUBLISH_SECONDS)
-            )
+            return seen_seconds(settings, row) + _slowest_seconds(watch, period_of(settings, watch)) + PUBLISH_SECONDS
 
 
 def slowest_seconds(watch: MetricAlarm, period_seconds: int) -> int:
@@ -71,10 +69,21 @@ def slowest_seconds(watch: MetricAlarm, period_seconds: int) -> int:
     The first period may have begun just before; CloudWatch evaluates once a period, or once a minute for longer ones.
     Where silence breaches, it looks back further than it needs before it believes in it.
     """
-    period = scaled_period(watch, period_seconds)
+    return _slowest_seconds(watch, scaled_period(watch, period_seconds))
+
+
+def _slowest_seconds(watch: MetricAlarm, period: int) -> int:
     evaluation = max(_FINEST_EVALUATION_SECONDS, min(period, STANDARD_PERIOD_SECONDS))
     silence = EXTRA_PERIODS * period if watch.missing == "breaching" else 0
     return watch.datapoints_to_alarm * period + evaluation + silence
+
+
+def period_of(settings: Settings, watch: MetricAlarm) -> int:
+    """Return the alarm's period with these settings: each of its canaries looks often enough within it."""
+    rarest = max((settings.canaries.timing(kind).interval_seconds for kind in watch.kinds), default=0.0)
+    needed = math.ceil(watch.least_looks * rarest / STANDARD_PERIOD_SECONDS) * STANDARD_PERIOD_SECONDS
+    usual = scaled_period(watch, settings.cloudwatch.period_seconds)
+    return usual if watch.least_looks * rarest <= usual else needed
 
 
 def scaled_period(watch: MetricAlarm, period_seconds: int) -> int:

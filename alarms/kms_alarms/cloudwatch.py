@@ -135,7 +135,7 @@ def _input(
                 "MetricName": metric.name,
                 "Dimensions": _dimensions(metric, watch, member),
             },
-            "Period": bounds.scaled_period(watch, cloudwatch.period_seconds),
+            "Period": bounds.period_of(settings, watch),
             "Stat": statistic,
         },
         "ReturnData": returned,

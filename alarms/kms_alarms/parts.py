@@ -76,6 +76,8 @@ class MetricAlarm:
     datapoints_to_alarm: int
     period_seconds: int = 60
     """Of an installation that publishes each minute; with high resolution a sixth of it."""
+    least_looks: int = 0
+    """How often each canary of `kinds` must look within a period: it is longer where a kind looks rarely."""
     missing: Missing
     kinds: tuple[Kind, ...] = ()
     """The members of scope `kind`."""

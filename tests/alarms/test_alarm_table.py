@@ -262,6 +262,18 @@ def test_slowest_firing_allows_for_a_period_that_has_just_begun() -> None:
         cloudwatch.slowest_seconds("HeartbeatMissing", 10)
 
 
+def test_a_kind_that_looks_rarely_has_a_longer_period() -> None:
+    """Else a canary that always fails would not fail often enough in one to be told."""
+    canaries = SETTINGS.canaries
+    rarely = canaries.model_copy(update={"golden": canaries.golden.model_copy(update={"interval_seconds": 300.0})})
+    settings = SETTINGS.model_copy(update={"canaries": rarely})
+    golden = alarm("GoldenFails").cloudwatch
+    assert isinstance(golden, MetricAlarm)
+
+    assert (bounds.period_of(SETTINGS, golden), bounds.period_of(settings, golden)) == (300, 3000)
+    assert bounds.cloudwatch(settings, alarm("GoldenFails")) > bounds.cloudwatch(SETTINGS, alarm("GoldenFails"))
+
+
 # ---------------------------------------------------------------------------------------------------- Prometheus
 
 

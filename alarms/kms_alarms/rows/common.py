@@ -39,15 +39,19 @@ def any_of(kinds: str, *of: Reason, within_seconds: int = 900) -> str:
 
 
 def check_failing(*kinds: Kind) -> MetricAlarm:
-    """Return the CloudWatch alarm on canaries of `kinds` that fail again and again, one a kind."""
+    """Return the CloudWatch alarm on canaries of `kinds` that fail again and again, one a kind.
+
+    A canary that goes on failing fails ten times within a period, and one that fails now and then hardly thrice.
+    """
     return MetricAlarm(
         scope="kind",
         kinds=kinds,
         inputs={"failures": (m.CW_KIND_FAILURES, "Sum")},
-        threshold=0,
+        threshold=2,
         evaluation_periods=3,
         datapoints_to_alarm=2,
         period_seconds=300,
+        least_looks=10,
         missing="notBreaching",
         unit="failed looks",
     )
