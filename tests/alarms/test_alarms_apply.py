@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from daemon_kit import LocalCloud, cloud
+from daemon_kit import LocalCloud, cloud, cloud_here
 
 from kms_alarms import apply, cloudwatch
 from kms_alarms.cli import cli
 from kms_watchdog import alarm_definitions, aws
 from kms_watchdog.config import Settings, load
 
-__all__ = ["cloud"]
+__all__ = ["cloud", "cloud_here"]
 
 HERE, THERE = "us-east-1", "us-west-2"
 
@@ -39,11 +39,8 @@ class Installed:
 
 
 @pytest.fixture
-def installed(cloud: LocalCloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installed:
-    for name, value in cloud.environment.items():
-        if name.startswith("AWS_"):
-            monkeypatch.setenv(name, value)
-    config, own = cloud.config(tmp_path, prefix="apply"), tmp_path.name.replace("_", "-")[:50]
+def installed(cloud_here: LocalCloud, tmp_path: Path) -> Installed:
+    config, own = cloud_here.config(tmp_path, prefix="apply"), tmp_path.name.replace("_", "-")[:50]
     topics = "".join(f'{kind}_topic = "{own}-{kind}"\n' for kind in ("alerts", "critical", "drills"))
     text = config.read_text(encoding="utf-8")
     config.write_text(text.replace("[cloudwatch]", f'[cloudwatch]\nalarm_prefix = "{own}"\n{topics}', 1), "utf-8")

@@ -303,7 +303,8 @@ def test_the_lease_learns_what_came_of_the_run(
     run = replace(run_of(make_config(), find(str(short_drill))), slot="s/1", run_id="r")
     lease = FileLease(run.settings.state.dir)
     lease.acquire(Halt())
-    engine._claim(lease, run)
+    engine._claim_slot(lease, run)
+    engine._note_fault(lease, run)
     if halted:
         run.halt.call("SIGTERM")
 

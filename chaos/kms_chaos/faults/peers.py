@@ -14,7 +14,7 @@ from kms_chaos.faults.line import Address, RouteError
 _ANSWER_SECONDS = 0.3
 """A SYN on loopback is answered within microseconds, or never."""
 _MOST_FILLERS = 8
-_BACKLOG = 128
+_BACKLOG = 1024  # connections are moved here faster than one thread takes them
 _JOIN_SECONDS = 5.0
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
