@@ -50,6 +50,16 @@ def test_a_twin_is_waited_for_until_it_has_cleared(clock: ManualClock) -> None:
     assert said == ["waiting, at most 80 s, for what an earlier drill made fire to clear: HighErrorRate of us-east-1"]
 
 
+def test_all_of_them_are_named_in_order(clock: ManualClock) -> None:
+    """Whatever the order in which CloudWatch tells them."""
+    until = clock.monotonic() + 5
+    firing = {("HighErrorRate", region, "drill"): until for region in ("us-west-2", "eu-west-1")}
+
+    assert waited(clock, Board(clock, firing))[1][0].endswith(
+        ": HighErrorRate of eu-west-1, HighErrorRate of us-west-2"
+    )
+
+
 def test_it_is_not_waited_for_longer_than_a_drill_that_is_over_can_be_the_reason(clock: ManualClock) -> None:
     """Then the guard refuses."""
     assert waited(clock, Board(clock, {TWIN: 1e9}))[0] == TWIN_CLEARS_PERIODS * 10
