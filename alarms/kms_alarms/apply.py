@@ -73,15 +73,14 @@ def _missing_topics(settings: Settings, region: str) -> tuple[str, ...]:
 def _planned(settings: Settings, region: str) -> tuple[Planned, ...]:
     client = aws.client(settings, "cloudwatch", region)
     present = _present(client, region, settings.cloudwatch.alarm_prefix)
-    arns = {alarm["AlarmName"]: alarm["AlarmArn"] for alarm in present}
     changes = alarm_definitions.changes(cloudwatch.render(settings, alarm_region=region), present)
     return tuple(
-        Planned(change=change) if change.name not in arns else _of(client, region, change, arns[change.name])
-        for change in changes
+        _with_owner(client, region, change) if change.present else Planned(change=change) for change in changes
     )
 
 
-def _of(client: Any, region: str, change: Change, arn: str) -> Planned:
+def _with_owner(client: Any, region: str, change: Change) -> Planned:
+    arn = change.present["AlarmArn"]
     answer = _call(region, "ListTagsForResource", lambda: client.list_tags_for_resource(ResourceARN=arn))
     tags = {tag["Key"]: tag["Value"] for tag in answer["Tags"]}
     if stack := tags.get(_STACK_TAG):
@@ -115,18 +114,14 @@ def apply(settings: Settings, plans: tuple[RegionPlan, ...], *, adopt: bool = Fa
 
 
 def _put(client: Any, region: str, planned: Planned) -> None:
-    wanted, name = planned.change.wanted, planned.change.name
+    wanted, present = planned.change.wanted, planned.change.present
     composite = "AlarmRule" in wanted
     call, put = (
         ("PutCompositeAlarm", client.put_composite_alarm) if composite else ("PutMetricAlarm", client.put_metric_alarm)
     )
-    new = not planned.change.differs
-    _call(region, call, lambda: put(**wanted, **({"Tags": [OWNER_TAG]} if new else {})))
+    _call(region, call, lambda: put(**wanted, **({} if present else {"Tags": [OWNER_TAG]})))
     if planned.owner:
-        kind = "CompositeAlarms" if composite else "MetricAlarms"
-        types = [kind.removesuffix("s")]
-        found = _call(region, "DescribeAlarms", lambda: client.describe_alarms(AlarmNames=[name], AlarmTypes=types))
-        arn = found[kind][0]["AlarmArn"]
+        arn = present["AlarmArn"]
         _call(region, "TagResource", lambda: client.tag_resource(ResourceARN=arn, Tags=[OWNER_TAG]))
 
 

@@ -28,16 +28,17 @@ _FINEST_EVALUATION_SECONDS = 10
 """How often CloudWatch evaluates an alarm of high resolution; others once a minute."""
 
 
-def seen_seconds(settings: Settings, row: Alarm) -> float:
+def seen_seconds(settings: Settings, row: Alarm, *, least_looks: int = 1) -> float:
     """Return how long it takes until the watchdog's own metrics show the trouble, at the most.
 
-    A look may have been well just before; each of the next takes its whole deadline.
+    A look may have been well just before; each of the next, `least_looks` of them or more, takes its whole deadline.
     """
     seen = row.seen
     if seen.kind is None:
         return seen.seconds
     timing = settings.canaries.timing(seen.kind)
-    return seen.looks * timing.interval_seconds + timing.deadline_seconds + seen.seconds
+    looks = max(seen.looks, least_looks)
+    return looks * timing.interval_seconds + timing.deadline_seconds + seen.seconds
 
 
 def prometheus(settings: Settings, row: Alarm, rule: Rule) -> float:
@@ -60,7 +61,9 @@ def cloudwatch(settings: Settings, row: Alarm) -> float:
         case Composite(of=of):
             return cloudwatch(settings, alarm(of))
         case MetricAlarm() as watch:
-            return seen_seconds(settings, row) + _slowest_seconds(watch, period_of(settings, watch)) + PUBLISH_SECONDS
+            failures = int(watch.threshold) + 1 if watch.least_looks else 1  # of one canary, within the first period
+            seen = seen_seconds(settings, row, least_looks=failures)
+            return seen + _slowest_seconds(watch, period_of(settings, watch)) + PUBLISH_SECONDS
 
 
 def slowest_seconds(watch: MetricAlarm, period_seconds: int) -> int:

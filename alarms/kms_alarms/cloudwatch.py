@@ -38,7 +38,7 @@ def names_about(settings: Settings, region: str, mode: Mode) -> tuple[str, ...]:
     return tuple(
         _name(settings, row, member, mode)
         for row in ALARMS
-        if isinstance(row.cloudwatch, MetricAlarm) and (mode is Mode.LIVE or row.twin)
+        if isinstance(row.cloudwatch, MetricAlarm) and mode in row.modes
         for member in members(settings, row.cloudwatch)
         if row.cloudwatch.scope in {"region", "region_key"} and member[0] == region
     )
@@ -88,15 +88,14 @@ def slowest_seconds(name: str, period_seconds: int) -> int:
 
 
 def _of_row(settings: Settings, row: Alarm, alarm_region: str) -> Iterator[Parameters]:
-    modes = (Mode.LIVE, Mode.DRILL) if row.twin else (Mode.LIVE,)
     match row.cloudwatch:
         case NoneBecause():
             return
         case Composite() as over:
-            for mode in modes:
+            for mode in row.modes:
                 yield _composite(settings, row, over, mode, alarm_region)
         case MetricAlarm() as watch:
-            for member, mode in itertools.product(members(settings, watch), modes):
+            for member, mode in itertools.product(members(settings, watch), row.modes):
                 if mode is Mode.DRILL and watch.scope == "kind" and member[0] not in DRILL_KINDS:
                     continue  # drills run no such canary: nobody would publish what its twin reads
                 yield _metric_alarm(settings, row, watch, member, mode, alarm_region)

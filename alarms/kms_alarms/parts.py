@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from kms_watchdog.metrics import CloudWatchMetric, Metric
-from kms_watchdog.results import Kind, Reason
+from kms_watchdog.results import Kind, Mode, Reason
 
 Severity = Literal["critical", "warning", "none"]
 """Critical wakes somebody, warning waits for working hours, none is for machines that listen for silence."""
@@ -88,7 +88,7 @@ class MetricAlarm:
         if not 1 <= self.datapoints_to_alarm <= self.evaluation_periods:
             raise ValueError("datapoints_to_alarm must be 1 to evaluation_periods")
         wanted = DIMENSIONS[self.scope]
-        if wrong := [m.name for m, _ in self.inputs.values() if m.dimensions not in {wanted, ()}]:
+        if wrong := [m.name for m, _ in self.inputs.values() if m.dimensions != wanted]:
             raise ValueError(f"{wrong[0]} does not have exactly the dimensions {', '.join(wanted) or 'none'}")
         if not self.expression and len(self.inputs) != 1:
             raise ValueError("more than one metric needs an expression")
@@ -133,28 +133,31 @@ class Alarm:
     seen: Seen
     prometheus: tuple[Rule, ...] | NoneBecause
     cloudwatch: MetricAlarm | Composite | NoneBecause
-    twin: bool = True
-    """Whether drills make the series that it reads; of what no drill touches there is no twin."""
     twin_not_because: str = ""
+    """Why no drill makes the series that it reads, so that there is no twin; empty: there is one."""
 
     def __post_init__(self) -> None:
         if not self.proven_by and not self.proven_on_path:
             raise ValueError(
                 f"{self.name}: an alarm nobody has seen fire is a rumour: name a drill, or the path's test"
             )
-        if self.proven_by and not self.twin:
+        if self.proven_by and self.twin_not_because:
             raise ValueError(f"{self.name}: a drill proves the twin, and there is none")
-        if self.twin is bool(self.twin_not_because):
-            raise ValueError(f"{self.name}: twin_not_because says why there is none, and nothing else")
+
+    @property
+    def modes(self) -> tuple[Mode, ...]:
+        """As what it is rendered: live, and as a drill's twin where there is one."""
+        return (Mode.LIVE,) if self.twin_not_because else (Mode.LIVE, Mode.DRILL)
 
 
 def series(metric: Metric, /, suffix: str = "", **labels: str) -> str:
     """Return a selector of `metric`; a value that begins with `~` or `!` is matched as `=~`, `!=` or `!~`.
 
-    `suffix` is a histogram's: `_bucket`, `_count`, `_sum`.
+    `suffix` is a histogram's: `_bucket`, `_count`, `_sum`. A metric with `mode` is asked for the rule's, unless another
+    is named, so that a drill's numbers never mix in.
 
     Raises:
-        ValueError: the metric has no such label, or has `mode` and none is asked for: a drill's numbers would mix in.
+        ValueError: the metric has no such label.
     """
     known = (*metric.labels, *(("le",) if suffix == "_bucket" else ()))
     if unknown := sorted(labels.keys() - set(known)):

@@ -80,20 +80,15 @@ def timed(expr: str, scale: float = 1.0) -> str:
     return _NUMBER.sub(lambda found: f"{int(found[1]) * scale:g}", expr)
 
 
-def modes_of(row: Alarm) -> tuple[Mode, ...]:
-    """Return how often the row is rendered."""
-    return (Mode.LIVE, Mode.DRILL) if row.twin else (Mode.LIVE,)
-
-
-def runbook_url(settings: Settings, row: Alarm) -> str:
-    """Return where the alarm's runbook is."""
-    return (settings.http.runbooks_url or RUNBOOKS).rstrip("/") + f"/{row.runbook}"
+def runbook_url(settings: Settings, runbook: str) -> str:
+    """Return where a page of `alarms/runbooks` is found."""
+    return f"{settings.http.runbooks_url or RUNBOOKS}{runbook}"
 
 
 def _rules(settings: Settings, row: Alarm, scale: float) -> Iterator[dict[str, Any]]:
     if isinstance(row.prometheus, NoneBecause):
         return
-    for mode in modes_of(row):
+    for mode in row.modes:
         for rule in row.prometheus:
             yield _rule(settings, row, rule, mode, scale)
 
@@ -116,6 +111,6 @@ def _rule(settings: Settings, row: Alarm, rule: Rule, mode: Mode, scale: float) 
             "summary": rule.summary or row.title,
             "description": f"{row.title}. Hurt: {row.hurts}."
             + (f" Told within {duration(within)} of the trouble." if within else ""),
-            "runbook_url": runbook_url(settings, row),
+            "runbook_url": runbook_url(settings, row.runbook),
         },
     }

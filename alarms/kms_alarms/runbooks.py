@@ -79,7 +79,7 @@ def _in_cloudwatch(settings: Settings, row: Alarm) -> str:
 
 
 def _twin(row: Alarm) -> str:
-    if not row.twin:
+    if row.twin_not_because:
         return f"none: {row.twin_not_because}"
     in_prometheus = not isinstance(row.prometheus, NoneBecause)
     names = [f"`{prometheus.alert_name(row, Mode.DRILL)}`"] if in_prometheus else []

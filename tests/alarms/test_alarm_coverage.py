@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from alerting import binary
 from click.testing import CliRunner
 
 from kms_alarms import cloudformation, coverage, prometheus, runbooks
@@ -122,10 +123,7 @@ def test_everything_covered_can_be_shown() -> None:
 
 @pytest.fixture
 def amtool() -> str:
-    found = shutil.which("amtool")
-    if found is None:
-        pytest.skip("no amtool on PATH")
-    return found
+    return binary("amtool")
 
 
 def test_alertmanager_takes_the_example(amtool: str) -> None:

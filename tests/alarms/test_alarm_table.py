@@ -357,8 +357,6 @@ def test_an_alarm_without_proof_is_refused() -> None:
         Alarm(**{**row, "proven_on_path": ""})
     with pytest.raises(ValueError, match="there is none"):
         Alarm(**{**row, "proven_by": ("region-blackhole",)})
-    with pytest.raises(ValueError, match="twin_not_because"):
-        Alarm(**{**row, "twin_not_because": ""})
 
 
 def test_a_page_without_a_place_for_its_alarm_is_not_rendered(tmp_path: Path) -> None:

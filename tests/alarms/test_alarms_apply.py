@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,6 @@ def test_an_owner_is_told_by_tags(installed: Installed, tags: dict[str, str], ow
 
     change = apply.plan(installed.settings)[0].changes[0].change
 
-    found = apply._of(Tagged(), HERE, change, "arn")
+    found = apply._with_owner(Tagged(), HERE, replace(change, present={"AlarmArn": "arn"}))
 
     assert (found.owner, found.adoptable) == (owner, adoptable)

@@ -7,6 +7,7 @@ evaluated as CloudWatch does, a minute at a time.
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
@@ -180,13 +181,25 @@ class Planted:
     """Seconds between looks that show it."""
     metric: str
     value: float
-    """What a bad minute's statistic is."""
+    """What a bad period's statistic is; of counted failures: what each look that fails adds to it."""
+    counted: bool = False
+
+    def statistic(self, start: float, period: float, seen: float) -> float:
+        """Return that of the period from `start` on, of a fault that the first look shows at `seen`."""
+        if start + period <= seen:
+            return GOOD[self.metric]
+        if not self.counted:
+            return self.value
+        first = max(0, math.ceil((start - seen) / self.looks))
+        return self.value * max(0, math.ceil((start + period - seen) / self.looks) - first)
 
 
 KINDS = (
     Planted("HighErrorRate", "HighErrorRate-us-east-1", 30.0, "CanaryFailures", 6.0),
     Planted("KeyUnusable", "KeyUnusable-us-east-1-pii", 30.0, "KeyUsable", 0.0),
     Planted("PlaintextMismatch", "PlaintextMismatch-us-east-1", 30.0, "IntegrityFailures", 1.0),
+    Planted("CheckFails", "CheckFails-key_state", 30.0, "CanaryFailures", 1.0, counted=True),
+    Planted("FailoverPathFails", "FailoverPathFails-failover_path", 30.0, "CanaryFailures", 1.0, counted=True),
     Planted("HeartbeatMissing", "HeartbeatMissing-production-us-east-1", 0.0, "CanaryHeartbeat", 0.0),
 )
 GOOD = {"CanaryRuns": 6.0, "CanaryFailures": 0.0, "KeyUsable": 1.0, "IntegrityFailures": 0.0, "CanaryHeartbeat": 2.0}
@@ -209,7 +222,7 @@ def told_after(planted: Planted, rng: random.Random) -> float:
         starts = [start * period for start in range(first, newest)]
         statistics = {
             query: {
-                start: planted.value if stat.name == planted.metric and start + period > seen else GOOD[stat.name]
+                start: planted.statistic(start, period, seen) if stat.name == planted.metric else GOOD[stat.name]
                 for start in starts
                 if not (dead and start + period > began)
             }

@@ -6,7 +6,6 @@ import http.server
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import boto3
+import ports
 import pytest
 from daemon_answer import all_well
 from fault_bench import Bench
@@ -44,14 +44,9 @@ def wait_until_fixture() -> Callable[[Callable[[], bool], float, str], None]:
     return wait_until
 
 
+@pytest.fixture
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
-
-
-@pytest.fixture(name="free_port")
-def free_port_fixture() -> int:
-    return free_port()
+    return ports.free()
 
 
 def _real_toxiproxy() -> str | None:
@@ -68,7 +63,7 @@ def _real_toxiproxy() -> str | None:
 )
 def toxiproxy_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """The admin address of a Toxiproxy of our own: the embedded one, and a real one where there is one."""
-    port = free_port()
+    port = ports.free()
     real = _real_toxiproxy()
     command = [real] if request.param == "real" and real else [sys.executable, "-m", "kms_local", "toxiproxy"]
     server = subprocess.Popen(
@@ -256,7 +251,7 @@ moves = ["closed>open", "open>half_open", "half_open>closed"]
 @pytest.fixture(scope="session")
 def real_toxiproxy_url() -> Iterator[str | None]:
     """The admin address of a real Toxiproxy for all tests, where there is one."""
-    real, port = _real_toxiproxy(), free_port()
+    real, port = _real_toxiproxy(), ports.free()
     if real is None:
         yield None
         return

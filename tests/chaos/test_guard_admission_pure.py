@@ -294,6 +294,29 @@ def test_what_every_guard_saw_is_returned_when_all_hold(played: Played, monkeypa
     assert found[-1].detail == "a way by http://127.0.0.1:8474"
 
 
+def test_a_twin_of_an_earlier_drill_is_waited_for_at_the_door(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has cleared when the guards are asked again, and who waits was told; one guard more, and nobody waits."""
+    monkeypatch.setattr("kms_chaos.guards.admission.Toxiproxy", Led)
+    monkeypatch.setattr("kms_chaos.guards.place.toxiproxy_leads_to_kms", lambda *_: "a way")
+    said: list[str] = []
+    clock = ManualClock(start_utc=NOW, auto_advance=True)
+    played.run = replace(played.run, clock=clock, say=said.append)
+    fires_until = clock.monotonic() + 20.0
+    played.board.read = lambda: {  # type: ignore[method-assign]
+        ("HighErrorRate", "us-east-1", "drill"): Reading(state="ALARM" if clock.monotonic() < fires_until else "OK")
+    }
+
+    found = played.admission().check({"mine": lambda: "seen"})
+    fires_until += 1e9
+    with pytest.raises(RefusedError, match="alarms-quiet"):
+        played.admission().check({"mine": lambda: 1 / 0})  # type: ignore[dict-item]
+
+    assert all(one.held for one in found)
+    assert len(said) == 1
+    assert said[0].startswith("waiting, at most 480 s, for what an earlier drill made fire to clear: HighErrorRate")
+    assert clock.monotonic() < fires_until - 1e9 + 20
+
+
 def test_in_production_payment_comes_last_and_somebody_else_agrees(played: Played) -> None:
     """Elsewhere neither is asked for."""
     configured("")(played)

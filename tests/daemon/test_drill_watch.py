@@ -324,6 +324,25 @@ def test_a_seal_that_fails_is_tried_again_an_hour_later(bench: Bench, unsealed: 
     assert unsealed.folder.run_id in {healer.run_id for healer in bench.healers}
 
 
+def test_runs_are_sealed_one_after_the_other(
+    bench: Bench, unsealed: JournalFile, new_drill: Callable[..., JournalFile]
+) -> None:
+    """With a key that did not answer for a while there may be many; each healer is a process."""
+    second = new_drill("20260101T000100Z-dns-failure")
+    second.begin()
+    second.append("closed", by="drill", verdict="HELD")
+
+    bench.look()
+    bench.look(2)
+    alone = [healer.run_id for healer in bench.healers]
+    bench.healers[0].code = 0
+    told = bench.look(2)
+
+    assert alone == [unsealed.folder.run_id]
+    assert [healer.run_id for healer in bench.healers] == [unsealed.folder.run_id, second.folder.run_id]
+    assert "drill.not_sealed" in told  # it ended well, and there is no manifest
+
+
 def test_a_broken_journal_is_not_sealed(bench: Bench, unsealed: JournalFile) -> None:
     """That it is broken is the reader's alarm."""
     unsealed.append_raw(b"garbage\n")

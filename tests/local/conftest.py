@@ -22,6 +22,7 @@ from typing import Any, NoReturn
 from urllib.parse import quote, urlsplit
 
 import boto3
+import ports
 import pytest
 from botocore.config import Config
 
@@ -248,11 +249,6 @@ def port_block() -> int:
     raise AssertionError("no eight free ports in a row")
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 _BUILT = Path(__file__).parents[2] / ".state" / "toxiproxy"  # by `make toxiproxy`
 _GO_NEEDED = (1, 23)
 
@@ -294,7 +290,7 @@ def toxiproxy_cli() -> str:
 
 def start_toxiproxy(kind: str, *flags: str, limit: int | None = None) -> ToxiproxyServer:
     """Start a server of one kind, with at most `limit` file descriptors."""
-    port = free_port()
+    port = ports.free()
     command = [_real_server()] if kind == "real" else [sys.executable, "-m", "kms_local", "toxiproxy"]
     if limit is not None:
         command = ["sh", "-c", f'ulimit -n {limit}; exec "$@"', "sh", *command]

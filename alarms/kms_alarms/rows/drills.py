@@ -33,7 +33,6 @@ DRILLS: tuple[Alarm, ...] = (
             missing="notBreaching",
             unit="drills",
         ),
-        twin=False,
         twin_not_because=_OF_DRILLS,
     ),
     Alarm(
@@ -52,7 +51,6 @@ DRILLS: tuple[Alarm, ...] = (
             ),
         ),
         cloudwatch=NoneBecause("it is for working hours, and the monthly report says it too"),
-        twin=False,
         twin_not_because=_OF_DRILLS,
     ),
     Alarm(
@@ -76,7 +74,6 @@ DRILLS: tuple[Alarm, ...] = (
             ),
         ),
         cloudwatch=NoneBecause("it is for working hours; the status page and the daily digest say it too"),
-        twin=False,
         twin_not_because=_OF_DRILLS,
     ),
     Alarm(
@@ -96,7 +93,6 @@ DRILLS: tuple[Alarm, ...] = (
             ),
         ),
         cloudwatch=NoneBecause("FaultLeaked is what would hurt"),
-        twin=False,
         twin_not_because=_OF_DRILLS,
     ),
     Alarm(
@@ -126,7 +122,6 @@ DRILLS: tuple[Alarm, ...] = (
             missing="notBreaching",
             unit="proxies",
         ),
-        twin=False,
         twin_not_because=_OF_DRILLS,
     ),
     Alarm(
@@ -146,7 +141,6 @@ DRILLS: tuple[Alarm, ...] = (
             ),
         ),
         cloudwatch=NoneBecause("FaultLeaked says it there"),
-        twin=False,
         twin_not_because=_OF_DRILLS,
     ),
     Alarm(
@@ -166,7 +160,6 @@ DRILLS: tuple[Alarm, ...] = (
             ),
         ),
         cloudwatch=NoneBecause("a person gave that order, and DrillOverdue follows"),
-        twin=False,
         twin_not_because=_OF_DRILLS,
     ),
 )

@@ -38,7 +38,6 @@ KEYS: tuple[Alarm, ...] = (
             missing="ignore",  # a look that could not see says nothing, which is neither usable nor not
             unit="1 is usable",
         ),
-        twin=False,
         twin_not_because=LIVE_ALONE,
     ),
     Alarm(
@@ -58,7 +57,6 @@ KEYS: tuple[Alarm, ...] = (
             ),
         ),
         cloudwatch=NoneBecause("KeyUnusable says it there: such a key cannot be used"),
-        twin=False,
         twin_not_because=LIVE_ALONE,
     ),
     Alarm(
@@ -77,7 +75,6 @@ KEYS: tuple[Alarm, ...] = (
             ),
         ),
         cloudwatch=NoneBecause("CheckFails says it there, for key_state"),
-        twin=False,
         twin_not_because=LIVE_ALONE,
     ),
     Alarm(
@@ -107,7 +104,6 @@ KEYS: tuple[Alarm, ...] = (
             missing="ignore",
             unit="regions",
         ),
-        twin=False,
         twin_not_because=LIVE_ALONE,
     ),
     Alarm(
@@ -130,7 +126,6 @@ KEYS: tuple[Alarm, ...] = (
             ),
         ),
         cloudwatch=NoneBecause("CheckFails says it there, for key_state"),
-        twin=False,
         twin_not_because=LIVE_ALONE,
     ),
     Alarm(
@@ -151,7 +146,6 @@ KEYS: tuple[Alarm, ...] = (
             ),
         ),
         cloudwatch=NoneBecause("KeyUnusable keeps its state there while nobody can see: this is Prometheus's business"),
-        twin=False,
         twin_not_because=LIVE_ALONE,
     ),
     Alarm(
@@ -171,7 +165,6 @@ KEYS: tuple[Alarm, ...] = (
             ),
         ),
         cloudwatch=check_failing(Kind.GOLDEN),
-        twin=False,
         twin_not_because="drills make no golden messages: those are months old",
     ),
     Alarm(
@@ -191,7 +184,6 @@ KEYS: tuple[Alarm, ...] = (
             ),
         ),
         cloudwatch=check_failing(Kind.APPLICATION_ACCESS),
-        twin=False,
         twin_not_because=LIVE_ALONE,
     ),
 )

@@ -92,7 +92,6 @@ OBJECTIVES: tuple[Alarm, ...] = (
             ),
         ),
         cloudwatch=NoneBecause("TwoRegionsDown and KeyUnusable come first there"),
-        twin=False,
         twin_not_because="a drill's health is not assessed as a whole: its canaries stop with it",
     ),
     Alarm(
@@ -148,7 +147,6 @@ OBJECTIVES: tuple[Alarm, ...] = (
             ),
         ),
         cloudwatch=NoneBecause("HeartbeatMissing says it there: a round that is never whole beats no heart"),
-        twin=False,
         twin_not_because="a drill's canaries stop with the drill, and are stale from then on",
     ),
     Alarm(
@@ -170,7 +168,6 @@ OBJECTIVES: tuple[Alarm, ...] = (
             ),
         ),
         cloudwatch=NoneBecause("HighErrorRate and CanaryBlind say it there"),
-        twin=False,
         twin_not_because="a drill's canaries stop with the drill, and are stale from then on",
     ),
     Alarm(
@@ -219,7 +216,6 @@ OBJECTIVES: tuple[Alarm, ...] = (
             ),
         ),
         cloudwatch=NoneBecause("CheckFails and the alarms of single kinds say it there"),
-        twin=False,
         twin_not_because="a drill is over long before an hour is",
     ),
     Alarm(
@@ -233,7 +229,6 @@ OBJECTIVES: tuple[Alarm, ...] = (
         seen=Seen(kind=Kind.KEY_STATE),
         prometheus=NoneBecause("each check has alerts of its own there"),
         cloudwatch=check_failing(Kind.KEY_STATE),
-        twin=False,
         twin_not_because=LIVE_ALONE,
     ),
 )

@@ -103,7 +103,6 @@ REGIONS: tuple[Alarm, ...] = (
             ),
         ),
         cloudwatch=check_failing(Kind.CROSS_REGION),
-        twin=False,
         twin_not_because="drills check every message in every region themselves, and say so in their verdict",
     ),
     Alarm(
@@ -126,7 +125,6 @@ REGIONS: tuple[Alarm, ...] = (
             ),
         ),
         cloudwatch=check_failing(Kind.HEADROOM),
-        twin=False,
         twin_not_because=_NO_MODE,
     ),
     Alarm(
@@ -149,7 +147,6 @@ REGIONS: tuple[Alarm, ...] = (
         cloudwatch=NoneBecause(
             "HighErrorRate there is on failures of any name; whose name it is, is for working hours"
         ),
-        twin=False,
         twin_not_because=_NO_MODE,
     ),
     Alarm(
@@ -169,7 +166,6 @@ REGIONS: tuple[Alarm, ...] = (
             ),
         ),
         cloudwatch=NoneBecause("TwoRegionsDown says it there: no region is available then"),
-        twin=False,
         twin_not_because="the watchdog counts its own core's; a drill's core is judged by its journal",
     ),
     Alarm(
@@ -189,7 +185,6 @@ REGIONS: tuple[Alarm, ...] = (
             ),
         ),
         cloudwatch=NoneBecause("KeyUnusable says why there"),
-        twin=False,
         twin_not_because="the watchdog counts its own core's; a drill's core is judged by its journal",
     ),
     Alarm(
@@ -209,7 +204,6 @@ REGIONS: tuple[Alarm, ...] = (
             ),
         ),
         cloudwatch=check_failing(Kind.COLD_CONNECTION),
-        twin=False,
         twin_not_because="a drill's connections are its own",
     ),
     Alarm(
@@ -230,7 +224,6 @@ REGIONS: tuple[Alarm, ...] = (
             ),
         ),
         cloudwatch=NoneBecause("ConnectionFails is on it there: it is a failure of cold_connection"),
-        twin=False,
         twin_not_because=LIVE_ALONE,
     ),
     Alarm(
@@ -251,7 +244,6 @@ REGIONS: tuple[Alarm, ...] = (
             ),
         ),
         cloudwatch=check_failing(Kind.CLOCK_OFFSET),
-        twin=False,
         twin_not_because=LIVE_ALONE,
     ),
     Alarm(
@@ -271,7 +263,6 @@ REGIONS: tuple[Alarm, ...] = (
             ),
         ),
         cloudwatch=NoneBecause("a person gave that order, and its reminder need not outlive Prometheus"),
-        twin=False,
         twin_not_because=LIVE_ALONE,
     ),
     Alarm(
@@ -291,7 +282,6 @@ REGIONS: tuple[Alarm, ...] = (
             ),
         ),
         cloudwatch=NoneBecause("nobody is hurt before somebody evacuates a region, who is told at once"),
-        twin=False,
         twin_not_because=LIVE_ALONE,
     ),
 )

@@ -30,7 +30,6 @@ WATCHDOG: tuple[Alarm, ...] = (
             ),
         ),
         cloudwatch=NoneBecause("HeartbeatMissing says it there"),
-        twin=False,
         twin_not_because=_OF_ITSELF,
     ),
     Alarm(
@@ -53,7 +52,6 @@ WATCHDOG: tuple[Alarm, ...] = (
             missing="breaching",  # the only one: else a dead daemon trips every alarm at once and hides the cause
             unit="rounds",
         ),
-        twin=False,
         twin_not_because=_OF_ITSELF,
     ),
     Alarm(
@@ -73,7 +71,6 @@ WATCHDOG: tuple[Alarm, ...] = (
             ),
         ),
         cloudwatch=NoneBecause(_INSIDE),
-        twin=False,
         twin_not_because=_OF_ITSELF,
     ),
     Alarm(
@@ -94,7 +91,6 @@ WATCHDOG: tuple[Alarm, ...] = (
             ),
         ),
         cloudwatch=NoneBecause(_INSIDE),
-        twin=False,
         twin_not_because=_OF_ITSELF,
     ),
     Alarm(
@@ -115,7 +111,6 @@ WATCHDOG: tuple[Alarm, ...] = (
             ),
         ),
         cloudwatch=NoneBecause(_INSIDE),
-        twin=False,
         twin_not_because=_OF_ITSELF,
     ),
     Alarm(
@@ -136,7 +131,6 @@ WATCHDOG: tuple[Alarm, ...] = (
             ),
         ),
         cloudwatch=NoneBecause("what does not arrive cannot tell; HeartbeatMissing takes the silence for what it is"),
-        twin=False,
         twin_not_because=_OF_ITSELF,
     ),
     Alarm(
@@ -156,7 +150,6 @@ WATCHDOG: tuple[Alarm, ...] = (
             ),
         ),
         cloudwatch=NoneBecause(_INSIDE),
-        twin=False,
         twin_not_because=_OF_ITSELF,
     ),
     Alarm(
@@ -177,7 +170,6 @@ WATCHDOG: tuple[Alarm, ...] = (
             ),
         ),
         cloudwatch=NoneBecause("an alarm cannot be trusted to tell that alarms are broken"),
-        twin=False,
         twin_not_because=_OF_ITSELF,
     ),
     Alarm(
@@ -199,7 +191,6 @@ WATCHDOG: tuple[Alarm, ...] = (
             ),
         ),
         cloudwatch=NoneBecause("it is for working hours; kms-chaos score says it too"),
-        twin=False,
         twin_not_because=_OF_ITSELF,
     ),
     Alarm(
@@ -219,7 +210,6 @@ WATCHDOG: tuple[Alarm, ...] = (
             ),
         ),
         cloudwatch=NoneBecause("it is for working hours, and whoever gave the configuration is told"),
-        twin=False,
         twin_not_because=_OF_ITSELF,
     ),
     Alarm(
@@ -239,7 +229,6 @@ WATCHDOG: tuple[Alarm, ...] = (
             ),
         ),
         cloudwatch=NoneBecause("CloudWatch has a clock of its own, and ClockOff is there"),
-        twin=False,
         twin_not_because=_OF_ITSELF,
     ),
     Alarm(
@@ -259,7 +248,6 @@ WATCHDOG: tuple[Alarm, ...] = (
             ),
         ),
         cloudwatch=NoneBecause(_INSIDE),
-        twin=False,
         twin_not_because=_OF_ITSELF,
     ),
     Alarm(
@@ -280,7 +268,6 @@ WATCHDOG: tuple[Alarm, ...] = (
             ),
         ),
         cloudwatch=NoneBecause("the switch stands outside both systems, and calls by itself"),
-        twin=False,
         twin_not_because=_OF_ITSELF,
     ),
     Alarm(
@@ -300,7 +287,6 @@ WATCHDOG: tuple[Alarm, ...] = (
             ),
         ),
         cloudwatch=NoneBecause("whoever has a collector watches it"),
-        twin=False,
         twin_not_because=_OF_ITSELF,
     ),
     Alarm(
@@ -319,7 +305,6 @@ WATCHDOG: tuple[Alarm, ...] = (
             ),
         ),
         cloudwatch=NoneBecause("HeartbeatMissing is the same the other way round"),
-        twin=False,
         twin_not_because=_OF_ITSELF,
     ),
     Alarm(
@@ -333,7 +318,6 @@ WATCHDOG: tuple[Alarm, ...] = (
         seen=Seen(seconds=0),
         prometheus=(Rule(expr="vector(1)", summary="The way from Prometheus to you works"),),
         cloudwatch=NoneBecause("CloudWatch's own way is proven by kms-alarms prove"),
-        twin=False,
         twin_not_because=_OF_ITSELF,
     ),
 )

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from kms_alarms.prometheus import runbook_url
 from kms_alarms.table import by_region
 from kms_chaos import durable, engine, training
 from kms_chaos.commands.options import BAD, UNCLEAR, config_option, explained, load
@@ -78,7 +79,7 @@ def command(
         settings.core_config()
         seed = secrets.randbelow(_SEEDS) if seed is None else seed
         run, own_hold_seconds = _chosen(settings, among, region, seed, minutes, armed=armed)
-        run = replace(run, armed=armed, reason=" ".join(reason.split()), approval=approval)
+        run = replace(run, armed=armed, reason=" ".join(reason.split()), approval=approval, say=click.echo)
         judgement, told = _conducted(run, own_hold_seconds, among, seed)
         _tell(run, judgement, told, seed)
         push.leave_drill(run.folder, settings)
@@ -149,17 +150,13 @@ def _beginning(run: Run) -> Iterator[str]:
     minutes = run.drill.longest_fault_seconds / 60
     yield f"A training in the estate {run.settings.estate.name}: one region will be hurt, {minutes:.3g} min at most."
     yield f"Status page: {page or 'no daemon runs'}"
-    yield f"Runbooks: {', '.join(_runbook(run.settings, name) for name in _runbooks())}"
+    yield f"Runbooks: {', '.join(runbook_url(run.settings, name) for name in _runbooks())}"
     yield "Real keys, policies and other clients are not touched. Ctrl-C ends it, and restores first.\n"
 
 
 def _runbooks() -> tuple[str, ...]:
     named = (*(row.runbook for row in by_region()), *(words.runbook for words in KINDS.values()))
     return tuple(sorted(dict.fromkeys(filter(None, named))))
-
-
-def _runbook(settings: Settings, name: str) -> str:
-    return f"{settings.http.runbooks_url or 'alarms/runbooks/'}{name}"
 
 
 def _read(typed: queue.Queue[str | None]) -> None:
@@ -173,7 +170,7 @@ def _tell(run: Run, judgement: Judgement, told: Training, seed: int) -> None:
     faults = ", ".join(str(getattr(fault, "kind", "")) for fault in run.drill.faults)
     click.echo(f"\nIt was {run.drill.name}: {faults} in {run.target}. {run.drill.title}.")
     click.echo(f"Training: {told.result}.")
-    click.echo(f"Runbook: {_runbook(run.settings, training.runbook_of(run.drill))}")
+    click.echo(f"Runbook: {runbook_url(run.settings, training.runbook_of(run.drill))}")
     click.echo(f"The drill: {judgement.verdict}, {judgement.run_id}. A training counts for nothing in the score.")
     click.echo(f"Report: {run.folder.report}")
     click.echo(f"The same once more: --seed {seed}, and the same --among and --region")

@@ -19,7 +19,7 @@ import structlog
 from kms_core.clock import Clock
 from kms_watchdog import metrics
 from kms_watchdog.drills import halt_order, undo
-from kms_watchdog.drills.folder import DrillFolder, folders
+from kms_watchdog.drills.folder import DrillFolder, folder, folders
 from kms_watchdog.drills.follow import Follower, RunView
 from kms_watchdog.drills.undo import UndoRecord, UndoRecordError
 from kms_watchdog.sinks.prometheus import Exposition
@@ -176,6 +176,8 @@ class DrillWatch:
             return
         if found.manifest.exists():
             self._sealed.add(found.run_id)
+        elif any(healing.task == "seal" for healing in self._healings.values()):
+            return  # one after the other: with a key that does not answer, all runs since may be waiting
         elif view.closed and not view.broken and not found.has_owner():
             self._heal_if_due(found.run_id, view.drill, "owner_dead", "seal")
 
@@ -219,8 +221,9 @@ class DrillWatch:
             self._failed(run_id, f"exit code {code}", healing.task)
             return
         tries = self._tries[run_id]
-        if healing.task == "seal":  # whether it is, the next look sees
-            tries.not_before = self._clock.monotonic() + SEAL_AGAIN_SECONDS
+        if healing.task == "seal":
+            if not folder(self._state_dir, run_id).manifest.exists():  # a healer ends well without, and says why
+                self._failed(run_id, "no manifest was written", healing.task)
             return
         self._put_off(tries)
         log.warning("drill.healed", run_id=run_id, drill=healing.drill, reason=healing.reason)
