@@ -8,13 +8,14 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from aws_encryption_sdk import CommitmentPolicy, EncryptionSDKClient
 from aws_encryption_sdk.key_providers.kms import KMSMasterKey
 
 from benchmarks.aws_servers import let_in
+from benchmarks.benchmark import ONCE, Bars, Benchmark, Section, Size
 from benchmarks.local_aws import FAULTS, REGIONS, TARGET, LocalAws, local_aws, within
 from benchmarks.table import Cell, Table
 from kms_core import Core, KmsCoreError
@@ -22,6 +23,7 @@ from kms_core.clock import SystemClock
 from kms_core.events import Attempt, BreakerMoved, Event
 
 CALLS = 5
+THREADS = 64
 _CLOCK = SystemClock()
 _SDK = EncryptionSDKClient(commitment_policy=CommitmentPolicy.REQUIRE_ENCRYPT_REQUIRE_DECRYPT)
 _numbers = itertools.count()
@@ -49,22 +51,41 @@ class Notes:
                 pass
 
 
-def run(*, full: bool = False) -> tuple[Table, ...]:
+BENCHMARK = Benchmark(
+    title="A region is lost",
+    section=Section.CORE,
+    goals=(
+        "no call of the core fails, whatever the fault in the preferred region",
+        f"nor any of {THREADS} threads from the moment it falls silent",
+    ),
+    runs=ONCE,
+    bars=(Bars(table=0, labels=(0, 1), value=2, title="the first call, ms", ours="kms_core", log=True),),
+)
+
+
+def run(size: Size) -> tuple[Table, ...]:
     """Measure each fault, and the tail of 64 threads after a region is lost."""
     logging.getLogger("aws_encryption_sdk").setLevel(logging.CRITICAL)  # it logs what it raises
     with local_aws() as aws, let_in(aws.document["credentials"]):
-        cap = 20.0 if full else 3.0
-        return (_faults(aws, open_seconds=5.0 if full else 1.0, cap=cap), _tail(aws, seconds=60.0 if full else 5.0))
+        return (
+            _faults(
+                aws,
+                size.pick(quick=("refused", "silent"), normal=FAULTS, full=FAULTS),
+                open_seconds=size.pick(quick=0.5, normal=1.0, full=5.0),
+                cap=size.pick(quick=1.0, normal=3.0, full=20.0),
+            ),
+            _tail(aws, seconds=size.pick(quick=4.0, normal=5.0, full=60.0)),
+        )
 
 
 def _context() -> dict[str, str]:
     return {"number": str(next(_numbers))}
 
 
-def _faults(aws: LocalAws, *, open_seconds: float, cap: float) -> Table:
+def _faults(aws: LocalAws, faults: Sequence[str], *, open_seconds: float, cap: float) -> Table:
     rows: list[tuple[Cell, ...]] = []
     missed: list[str] = []
-    for fault in FAULTS:
+    for fault in faults:
         ours, errors = _core_under(aws, fault, open_seconds)
         rows.append(ours)
         if fault == "+600 ms":
@@ -188,7 +209,7 @@ def _peer_under(aws: LocalAws, fault: str, name: str, make: Peer, cap: float) ->
     return (fault, name, *cells, errors, None, None)
 
 
-def _tail(aws: LocalAws, *, seconds: float, threads: int = 64) -> Table:
+def _tail(aws: LocalAws, *, seconds: float, threads: int = THREADS) -> Table:
     """Measure calls of many threads from the moment at which the target falls silent."""
     times: list[float] = []
     errors: list[str] = []

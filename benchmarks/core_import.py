@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 
+from benchmarks.benchmark import Bars, Benchmark, Section, Size
 from benchmarks.table import Cell, Table
 
 _CASES = {
@@ -26,15 +27,25 @@ print(seconds, open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
 """
 
 
-def run(*, full: bool = False) -> tuple[Table, ...]:
+BENCHMARK = Benchmark(
+    title="Import",
+    section=Section.CORE,
+    bars=(
+        Bars(table=0, labels=(0,), value=1, title="import, ms", ours="kms_core"),
+        Bars(table=0, labels=(0,), value=4, title="resident, MiB", ours="kms_core"),
+    ),
+)
+
+
+def run(size: Size) -> tuple[Table, ...]:
     """Measure each in processes of its own."""
-    rounds = 15 if full else 5
+    rounds = size.pick(quick=1, normal=5, full=15)
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in _CASES}
     with tempfile.TemporaryDirectory() as compiled:
         for turn in range(rounds + 1):
             for name, code in _CASES.items():
-                each = _probe(code, compiled)
-                found[name] += [each] if turn else []  # the first turn compiles
+                probed = _probe(code, compiled)
+                found[name] += [probed] if turn else []  # the first turn compiles
     rows: list[tuple[Cell, ...]] = []
     base = statistics.median(seconds for seconds, _ in found["boto3"])
     for name, each in found.items():

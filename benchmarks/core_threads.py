@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from benchmarks.benchmark import Bars, Benchmark, Section, Size
 from benchmarks.estate import CONTEXT, PURPOSE, core, estate
 from benchmarks.table import Cell, Table
 from kms_core import Core
@@ -16,9 +17,17 @@ _SIZES = {"100 B": 100, "4 KiB": 4096, "1 MiB": 2**20}
 _COLD_THREADS = 20
 
 
-def run(*, full: bool = False) -> tuple[Table, ...]:
+BENCHMARK = Benchmark(
+    title="Many threads",
+    section=Section.CORE,
+    goals=("20 threads on a cold cache make one request to KMS",),
+    bars=(Bars(table=1, labels=(0,), value=1, title="round trips a second with one thread", log=True),),
+)
+
+
+def run(size: Size) -> tuple[Table, ...]:
     """Measure both."""
-    return cold(), warm(seconds=1.0 if full else 0.3)
+    return cold(), warm(seconds=size.pick(quick=0.1, normal=0.3, full=1.0))
 
 
 def cold(threads: int = _COLD_THREADS) -> Table:
@@ -47,8 +56,10 @@ def warm(*, seconds: float) -> Table:
         columns=("size", "1 thread, 1/s", "2 threads, 1/s", "4 threads, 1/s", "8 threads, 1/s", "MiB/s with 8"),
         rows=tuple(rows),
         notes=(
-            "Round trips (encrypt and decrypt) of all threads together. Python runs one thread at a time, and the",
-            "cipher releases that lock only for long pieces.",
+            (
+                "Round trips (encrypt and decrypt) of all threads together. Python runs one thread at a time, and the"
+                " cipher releases that lock only for long pieces."
+            ),
         ),
     )
 

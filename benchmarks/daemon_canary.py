@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.aws_servers import REGIONS, AwsServer, let_in, ours
+from benchmarks.benchmark import Bars, Benchmark, Section, Size
 from benchmarks.daemon_estate import configuration, provision
 from benchmarks.table import Table
 from kms_core.clock import SystemClock
@@ -28,9 +29,17 @@ GOAL = 1.3
 PURPOSE = "general"
 
 
-def run(*, full: bool = False) -> tuple[Table, ...]:
+BENCHMARK = Benchmark(
+    title="What a round-trip canary costs",
+    section=Section.DAEMON,
+    goals=(f"at most {GOAL} times the processor time of its two calls, made with bare boto3",),
+    bars=(Bars(table=0, labels=(0,), value=1, title="processor time, ms", ours="round_trip"),),
+)
+
+
+def run(size: Size) -> tuple[Table, ...]:
     """Measure both, in turns."""
-    blocks, calls = (15, 200) if full else (5, 60)
+    blocks, calls = size.pick(quick=(3, 30), normal=(5, 60), full=(15, 200))
     with ours() as server, tempfile.TemporaryDirectory() as folder, let_in(server.credentials):
         path = configuration(server, Path(folder))
         provision(path)

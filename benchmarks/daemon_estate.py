@@ -44,7 +44,18 @@ def provision(path: Path) -> None:
     Raises:
         RuntimeError: it did not work; the text is what the command said.
     """
-    command = [sys.executable, "-m", "kms_watchdog", "provision", "apply", "--yes", "--config", str(path)]
+    command = [
+        sys.executable,
+        "-m",
+        "kms_watchdog",
+        "provision",
+        "apply",
+        "--yes",
+        "--steps",
+        "keys,aliases,rotation",
+        "--config",
+        str(path),
+    ]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)  # noqa: S603 - our own program
     if ended.returncode != 0:
         raise RuntimeError(f"provision: exit code {ended.returncode}: {ended.stderr}")

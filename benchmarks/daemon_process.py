@@ -7,15 +7,16 @@ Parker Flight's estate (3 regions, 3 keys) with the default configuration, and r
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
-from prometheus_client.samples import Sample
-
+from benchmarks import many_keys
 from benchmarks.aws_servers import AwsServer, let_in, ours
+from benchmarks.benchmark import ONCE, Bars, Benchmark, Section, Size
 from benchmarks.daemon_estate import configuration, provision
+from benchmarks.lag import count, percentile
 from benchmarks.table import Cell, Table
-from benchmarks.watchdog import CLOCK, Watchdog, await_ready, pause, running
+from benchmarks.watchdog import CLOCK, Watchdog, await_ready, first_result_seconds, pause, running
 
 FIRST_RESULT_GOAL_SECONDS = 3.0
 IDLE_CPU_GOAL = 0.03
@@ -28,21 +29,35 @@ MANY_PURPOSES = tuple(f"k{number}" for number in range(334))
 SCRAPES = 20
 
 
-def run(*, full: bool = False) -> tuple[Table, ...]:
+BENCHMARK = Benchmark(
+    title="The whole daemon as a process",
+    section=Section.DAEMON,
+    goals=(
+        f"first result {FIRST_RESULT_GOAL_SECONDS:g} s after the start",
+        f"{IDLE_CPU_GOAL} of a core and {IDLE_MEMORY_GOAL_MIB:g} MiB with Parker Flight's estate and nothing wrong",
+        f"`/metrics` in {METRICS_GOAL_MS:g} ms",
+        f"of a thousand canaries 99 of 100 start within {LATE_GOAL_SECONDS:g} s of their time",
+    ),
+    runs=ONCE,
+    bars=(Bars(table=0, labels=(0,), value=1, title="measured", log=True),),
+)
+
+
+def run(size: Size) -> tuple[Table, ...]:
     """Measure an ordinary estate, then a thousand canaries."""
     with ours() as server, let_in(server.credentials), tempfile.TemporaryDirectory() as folder:
-        return (_ordinary(server, Path(folder), full=full), _many(server, Path(folder), full=full))
+        return (_ordinary(server, Path(folder), size), _many(server, Path(folder), size))
 
 
-def _ordinary(server: AwsServer, folder: Path, *, full: bool) -> Table:
-    seconds = 300 if full else 30
+def _ordinary(server: AwsServer, folder: Path, size: Size) -> Table:
+    seconds = size.pick(quick=5, normal=30, full=300)
     place = _place(folder, "ordinary")
     path = configuration(server, place)
     provision(path)
     with running(path) as watchdog:
-        first = _first_result_seconds(watchdog)
+        first = first_result_seconds(watchdog)
         await_ready(watchdog)
-        pause(30 if full else 10)  # the first round is dearer: connections, caches
+        pause(size.pick(quick=2, normal=10, full=30))  # the first round is dearer: connections, caches
         cpu = _cpu_share(watchdog, seconds)
         held = watchdog.resources()
         metrics_ms = _scrape_ms(watchdog)
@@ -63,14 +78,21 @@ def _ordinary(server: AwsServer, folder: Path, *, full: bool) -> Table:
     )
 
 
-def _many(server: AwsServer, folder: Path, *, full: bool) -> Table:
-    seconds = 180 if full else 60
+def _many(server: AwsServer, folder: Path, size: Size) -> Table:
+    seconds = size.pick(quick=4, normal=60, full=180)
+    purposes = size.pick(quick=MANY_PURPOSES[:34], normal=MANY_PURPOSES, full=MANY_PURPOSES)
+    interval = size.pick(quick=3.0, normal=30.0, full=30.0)
     place = _place(folder, "many")
-    path = configuration(server, place, purposes=MANY_PURPOSES, canaries={"kinds": ["round_trip"]})
-    provision(path)
+    path = configuration(
+        server,
+        place,
+        purposes=purposes,
+        canaries={"kinds": ["round_trip"], "interval_seconds": interval, "deadline_seconds": interval / 3},
+    )
+    many_keys.make(server, purposes)
     with running(path) as watchdog:
         await_ready(watchdog)
-        pause(30)
+        pause(interval)
         before, cpu_before, began = (
             watchdog.samples("scheduler_job_lag_seconds"),
             watchdog.cpu_seconds(),
@@ -88,15 +110,15 @@ def _many(server: AwsServer, folder: Path, *, full: bool) -> Table:
         scraped = watchdog.samples("scheduler_job_lag_seconds")
         held = watchdog.resources()
     rows: list[tuple[Cell, ...]] = [
-        ("99 of 100 start within, s", _percentile(before, quiet, 0.99), LATE_GOAL_SECONDS),
-        ("the same, scraped every second, s", _percentile(scraped_from, scraped, 0.99), LATE_GOAL_SECONDS),
-        ("looks", _count(before, quiet), None),
+        ("99 of 100 start within, s", percentile(before, quiet, 0.99), LATE_GOAL_SECONDS),
+        ("the same, scraped every second, s", percentile(scraped_from, scraped, 0.99), LATE_GOAL_SECONDS),
+        ("looks", count(before, quiet), None),
         ("processor, share of a core", cpu, None),
         ("resident, MiB", held.resident_mib, None),
         ("/metrics, ms, median", metrics_ms, None),
     ]
     return Table(
-        title=f"{3 * len(MANY_PURPOSES):,} round-trip canaries, every 30 s",
+        title=f"{3 * len(purposes):,} round-trip canaries, every {interval:g} s",
         columns=("what", "measured", "goal, at most"),
         rows=tuple(rows),
         notes=(
@@ -112,12 +134,6 @@ def _place(folder: Path, name: str) -> Path:
     return place
 
 
-def _first_result_seconds(watchdog: Watchdog) -> float:
-    while watchdog.runs() == 0:
-        pause(0.02)
-    return CLOCK.monotonic() - watchdog.began
-
-
 def _cpu_share(watchdog: Watchdog, seconds: float) -> float:
     before, began = watchdog.cpu_seconds(), CLOCK.monotonic()
     pause(seconds)
@@ -131,35 +147,6 @@ def _scrape_ms(watchdog: Watchdog) -> float:
         watchdog.get("/metrics")
         found.append(CLOCK.monotonic() - began)
     return sorted(found)[SCRAPES // 2] * 1000
-
-
-def _canaries(samples: Iterable[Sample]) -> dict[float, float]:
-    """Return the counts by upper bound of the histogram of all canary jobs together."""
-    counts: dict[float, float] = {}
-    for sample in samples:
-        if sample.name.endswith("_bucket") and sample.labels["job"].startswith("canary."):
-            bound = float(sample.labels["le"])
-            counts[bound] = counts.get(bound, 0.0) + sample.value
-    return counts
-
-
-def _percentile(before: Sequence[Sample], after: Sequence[Sample], share: float) -> float:
-    """Return the upper bound of the bucket in which that share of what came between the two samples lies.
-
-    Raises:
-        RuntimeError: nothing came: who did not look was not in time.
-    """
-    old, new = _canaries(before), _canaries(after)
-    grown = {bound: count - old.get(bound, 0.0) for bound, count in new.items()}
-    total = grown[max(grown)]
-    if total == 0:
-        raise RuntimeError("no canary has looked between the two samples")
-    return min(bound for bound, count in grown.items() if count >= share * total)
-
-
-def _count(before: Sequence[Sample], after: Sequence[Sample]) -> int:
-    old, new = _canaries(before), _canaries(after)
-    return int(max(new.values()) - max(old.values()))
 
 
 def _missed(rows: Iterable[tuple[Cell, ...]]) -> Iterable[str]:

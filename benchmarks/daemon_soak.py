@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import linear_regression
 
 from benchmarks.aws_servers import let_in, ours
+from benchmarks.benchmark import ONCE, Bars, Benchmark, Section, Size
 from benchmarks.daemon_estate import configuration, provision
 from benchmarks.table import Cell, Table
 from benchmarks.watchdog import CLOCK, Resources, Watchdog, await_ready, pause, running
@@ -35,9 +36,22 @@ class Sight:
     held: Resources
 
 
-def run(*, full: bool = False) -> tuple[Table, ...]:
+BENCHMARK = Benchmark(
+    title="Does anything grow",
+    section=Section.DAEMON,
+    goals=(
+        f"at most {MEMORY_GOAL_MIB} MiB for 1,000 looks after the warm-up",
+        f"at most {OPEN_GOAL} threads and files more in the second half",
+    ),
+    least=Size.NORMAL,
+    runs=ONCE,
+    bars=(Bars(table=0, labels=(0,), value=1, title="measured", log=True),),
+)
+
+
+def run(size: Size) -> tuple[Table, ...]:
     """Run it and watch it grow, or not."""
-    seconds = 600 if full else 60
+    seconds = size.pick(quick=10, normal=60, full=600)
     with ours() as server, let_in(server.credentials), tempfile.TemporaryDirectory() as folder:
         canaries = {"interval_seconds": INTERVAL_SECONDS, "deadline_seconds": INTERVAL_SECONDS * 0.9}
         path = configuration(server, Path(folder), canaries=canaries, more="[cloudwatch]\nperiod_seconds = 10")

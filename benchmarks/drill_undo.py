@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 
+from benchmarks.benchmark import ONCE, Bars, Benchmark, Section, Size
 from benchmarks.table import Cell, Table
 from benchmarks.toxiproxies import commands, serving
 from kms_chaos.faults import undo
@@ -41,9 +42,21 @@ _MUCH = bytes(1 << 21)
 """More than the buffers on the way take while the client does not read."""
 
 
-def run(*, full: bool) -> tuple[Table, ...]:
+BENCHMARK = Benchmark(
+    title="Undoing a drill",
+    section=Section.DRILLS,
+    goals=(
+        f"undone and read back within {HEALTHY_GOAL:g} s of the decision",
+        f"a server that stands still is told of within {WEDGED_GOAL:g} s",
+    ),
+    runs=ONCE,
+    bars=(Bars(table=0, labels=(0,), value=1, title="undone after, s, median", ours="embedded"),),
+)
+
+
+def run(size: Size) -> tuple[Table, ...]:
     """Measure."""
-    rounds = 30 if full else 8
+    rounds = size.pick(quick=3, normal=8, full=30)
     rows: list[tuple[Cell, ...]] = []
     missed = []
     for name, command in commands().items():

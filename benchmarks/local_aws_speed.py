@@ -27,6 +27,7 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 
 from benchmarks.aws_servers import REGIONS, AwsServer, motos, ours
+from benchmarks.benchmark import ONCE, Bars, Benchmark, Section, Size
 from benchmarks.table import Cell, Table
 from kms_core.clock import SystemClock
 
@@ -73,14 +74,28 @@ class Rate:
     p99_ms: float
 
 
-def run(*, full: bool = False) -> tuple[Table, ...]:
+BENCHMARK = Benchmark(
+    title="The local KMS",
+    section=Section.LOCAL,
+    goals=(
+        f"at least {SPEED_GOAL} times as many calls a second as moto's server",
+        f"at most {MEMORY_GOAL} of its proportional memory",
+        f"ready within {READY_GOAL_SECONDS:g} s",
+    ),
+    runs=ONCE,  # its own rounds take turns with moto's
+    bars=(Bars(table=0, labels=(0, 1), value=2, title="calls a second", ours="kms-local", log=True),),
+)
+
+
+def run(size: Size) -> tuple[Table, ...]:
     """Measure speed, memory and start."""
-    seconds, rounds = (10.0, 3) if full else (2.0, 3)
+    seconds, rounds = size.pick(quick=(0.5, 1), normal=(2.0, 3), full=(10.0, 3))
     with ours() as local, motos() as moto:
         for server in (local, moto):
             server.make_keys()
         speed = _speed(local, moto, seconds=seconds, rounds=rounds)
-    return speed, _memory(), _start()
+    calls = size.pick(quick=80, normal=_SETTLED_CALLS, full=_SETTLED_CALLS)
+    return speed, _memory(calls), _start(size.pick(quick=1, normal=STARTS, full=STARTS))
 
 
 # -- speed --------------------------------------------------------------------------------------------------------
@@ -307,12 +322,12 @@ def _signed(load: Load, region: str, operation: str, members: dict[str, Any]) ->
 # -- memory and start ---------------------------------------------------------------------------------------------
 
 
-def _memory() -> Table:
+def _memory(calls: int) -> Table:
     """Compare both after the same number of calls, each in a process that has done nothing else."""
     with ours() as local, motos() as moto:
         for server in (local, moto):
             server.make_keys()
-            loads = [_load(server, "boto3", 4, index, 0.0, _SETTLED_CALLS // _PROCESSES) for index in range(_PROCESSES)]
+            loads = [_load(server, "boto3", 4, index, 0.0, calls // _PROCESSES) for index in range(_PROCESSES)]
             _drive(loads)
         us, them = (server.memory_mib() for server in (local, moto))
     share = us["proportional"] / them["proportional"]
@@ -322,7 +337,7 @@ def _memory() -> Table:
         columns=("of the process", "kms-local, MiB", "moto, MiB", "share"),
         rows=rows,
         notes=(
-            f"After {_SETTLED_CALLS} calls of boto3 with 8 threads, three regions, both servers running.",
+            f"After {calls} calls of boto3 with 8 threads, three regions, both servers running.",
             "Resident counts Python's and OpenSSL's shared libraries in full, proportional counts each reader's part.",
         ),
         missed=()
@@ -331,10 +346,10 @@ def _memory() -> Table:
     )
 
 
-def _start() -> Table:
+def _start(starts: int) -> Table:
     """Compare the time from the start of the process to the moment at which clients can come."""
     times: dict[str, list[float]] = {}
-    for _ in range(STARTS):
+    for _ in range(starts):
         for make in (ours, motos):
             with make() as server:
                 times.setdefault(server.name, []).append(server.ready_seconds)
@@ -345,7 +360,7 @@ def _start() -> Table:
         columns=("server", "median, s", "slowest, s"),
         rows=tuple((name, round(medians[name], 2), round(max(one), 2)) for name, one in times.items()),
         notes=(
-            f"{STARTS} starts each. kms-local: until its ready line, three regions and their certificates made.",
+            f"{starts} starts each. kms-local: until its ready line, three regions and their certificates made.",
             "moto: until a TLS handshake succeeds; its first KMS call takes 0.3 to 0.8 s more.",
         ),
         missed=() if us < READY_GOAL_SECONDS else (f"ready after {us:.2f} s; the goal is {READY_GOAL_SECONDS:g} s",),

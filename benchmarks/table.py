@@ -36,19 +36,26 @@ class Table:
 
     def as_text(self) -> str:
         """Return the table as Markdown that reads well in a terminal too."""
-        lines = [f"## {self.title}", "", *_aligned([self.columns, *(tuple(map(_text, row)) for row in self.rows)])]
+        lines = [f"## {self.title}", "", *aligned([self.columns, *(tuple(map(cell_text, row)) for row in self.rows)])]
         lines += ["", *(f"* {note}" for note in self.notes)] if self.notes else []
         lines += ["", *(f"* MISSED: {goal}" for goal in self.missed)] if self.missed else []
         return "\n".join(lines) + "\n"
 
 
-def _text(cell: Cell) -> str:
+def cell_text(cell: Cell) -> str:
+    """Return a cell for people: three digits are enough to compare by."""
     if cell is None:
         return "-"
-    return f"{cell:,.2f}" if isinstance(cell, float) else f"{cell:,}" if isinstance(cell, int) else cell
+    if isinstance(cell, float):
+        return f"{cell:,.0f}" if abs(cell) >= _WHOLE else f"{cell:,.2f}" if abs(cell) >= 1 else f"{cell:.3g}"
+    return f"{cell:,}" if isinstance(cell, int) else cell
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> Iterable[str]:
+_WHOLE = 100
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> Iterable[str]:
+    """Yield the lines of a Markdown table, the first of which is its head."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     for number, row in enumerate(rows):
         yield "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"

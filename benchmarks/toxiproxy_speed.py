@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.benchmark import Bars, Benchmark, Section, Size
 from benchmarks.table import Cell, Table
 from benchmarks.toxiproxies import commands, serving, started
 from kms_local.clock import SystemClock
@@ -56,9 +57,24 @@ class Target:
         return statistics.median(self.rates)
 
 
-def run(*, full: bool) -> tuple[Table, ...]:
+BENCHMARK = Benchmark(
+    title="The local Toxiproxy",
+    section=Section.LOCAL,
+    goals=(
+        f"adds at most {ADDED_GOAL} times to a round trip what the real server adds",
+        f"carries at least {RATE_GOAL} of its MB/s",
+        "serves a thousand connections at once without a repeated SYN",
+    ),
+    bars=(
+        Bars(table=0, labels=(0,), value=1, title="p50 of a round trip, µs", ours="embedded"),
+        Bars(table=0, labels=(0,), value=3, title="MB/s", ours="embedded"),
+    ),
+)
+
+
+def run(size: Size) -> tuple[Table, ...]:
     """Measure."""
-    rounds, trips, megabytes = (9, 4000, 200) if full else (5, 1500, 60)
+    rounds, trips, megabytes = size.pick(quick=(3, 500, 20), normal=(5, 1500, 60), full=(9, 4000, 200))
     with contextlib.ExitStack() as stack:
         targets = _targets(stack)
         for target in targets:  # the first connections of a process are slow

@@ -53,9 +53,10 @@ class Watchdog:
 
     def samples(self, name: str) -> list[Sample]:
         """Return the samples of one metric, whose name is without prefix."""
-        text = self.get("/metrics").decode()
-        wanted = {_PREFIX + name, *(f"{_PREFIX}{name}_{end}" for end in ("bucket", "sum", "count"))}
-        return [s for family in text_string_to_metric_families(text) for s in family.samples if s.name in wanted]
+        wanted = tuple(f"{_PREFIX}{name}{end}{then}" for end in ("", "_bucket", "_sum", "_count") for then in "{ ")
+        lines = [line for line in self.get("/metrics").decode().splitlines() if line.startswith(wanted)]
+        families = text_string_to_metric_families("\n".join(lines) + "\n")  # to parse all of a large estate takes long
+        return [sample for family in families for sample in family.samples]
 
     def runs(self) -> float:
         """Return how many looks it has made."""
@@ -63,8 +64,7 @@ class Watchdog:
 
     def cpu_seconds(self) -> float:
         """Return the processor time it has taken so far."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+        return cpu_seconds_of(self.process.pid)
 
     def resources(self) -> Resources:
         """Return what it holds now."""
@@ -77,8 +77,12 @@ class Watchdog:
 
 
 @contextlib.contextmanager
-def running(config: Path, log: Path | None = None) -> Iterator[Watchdog]:
-    """Run a daemon with the configuration in `config`, whose state folder is `state` beside it."""
+def running(config: Path, log: Path | None = None, *, start_seconds: float = _START_SECONDS) -> Iterator[Watchdog]:
+    """Run a daemon with the configuration in `config`, whose state folder is `state` beside it.
+
+    Raises:
+        RuntimeError: it does not listen after `start_seconds`.
+    """
     told = config.parent / "state" / "http.json"
     began = CLOCK.monotonic()
     with contextlib.ExitStack() as stack:
@@ -92,10 +96,16 @@ def running(config: Path, log: Path | None = None) -> Iterator[Watchdog]:
         stack.callback(process.wait, 30)
         stack.callback(process.terminate)
         while not told.exists():
-            if process.poll() is not None or CLOCK.monotonic() > began + _START_SECONDS:
+            if process.poll() is not None or CLOCK.monotonic() > began + start_seconds:
                 raise RuntimeError("the daemon did not start")
             pause(_TRY_SECONDS)
         yield Watchdog(process, json.loads(told.read_text())["url"], began)
+
+
+def cpu_seconds_of(pid: int) -> float:
+    """Return the processor time that a process has taken so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def pause(seconds: float) -> None:
@@ -103,13 +113,20 @@ def pause(seconds: float) -> None:
     CLOCK.wait(_never, seconds)
 
 
-def await_ready(watchdog: Watchdog) -> None:
+def first_result_seconds(watchdog: Watchdog) -> float:
+    """Wait for the first look that is counted, and return how long after the start of the process it was."""
+    while watchdog.runs() == 0:
+        pause(_TRY_SECONDS)
+    return CLOCK.monotonic() - watchdog.began
+
+
+def await_ready(watchdog: Watchdog, seconds: float = _START_SECONDS) -> None:
     """Wait until it has looked at everything once.
 
     Raises:
-        RuntimeError: it has not, two minutes later.
+        RuntimeError: it has not, so many seconds later.
     """
-    deadline = CLOCK.monotonic() + _START_SECONDS
+    deadline = CLOCK.monotonic() + seconds
     while CLOCK.monotonic() < deadline:
         with contextlib.suppress(OSError):
             watchdog.get("/readyz")

@@ -117,7 +117,7 @@ def read(path: Path) -> tuple[Case, ...]:
     except ValidationError as e:
         first = e.errors()[0]
         raise AlarmTestError(f"{path}: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from e
-    except ValueError as e:  # of TOML, or of `values`
+    except (ValueError, RecursionError) as e:  # of TOML, or of `values`
         raise AlarmTestError(f"{path}: {e}") from e
     return cases
 

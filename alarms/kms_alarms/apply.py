@@ -34,6 +34,18 @@ class Planned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """Whose an alarm is."""
+
+    name: str = ""
+    """In words; empty: ours."""
+    stack: str = ""
+    """The CloudFormation stack that it belongs to."""
+    nobody: bool = False
+    """Whether no tag says."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RegionPlan:
     """What has to change in one region."""
 
@@ -72,23 +84,32 @@ def _missing_topics(settings: Settings, region: str) -> tuple[str, ...]:
 
 def _planned(settings: Settings, region: str) -> tuple[Planned, ...]:
     client = aws.client(settings, "cloudwatch", region)
-    present = _present(client, region, settings.cloudwatch.alarm_prefix)
-    changes = alarm_definitions.changes(cloudwatch.render(settings, alarm_region=region), present)
+    there = present(client, region, settings.cloudwatch.alarm_prefix)
+    changes = alarm_definitions.changes(cloudwatch.render(settings, alarm_region=region), there)
     return tuple(
         _with_owner(client, region, change) if change.present else Planned(change=change) for change in changes
     )
 
 
 def _with_owner(client: Any, region: str, change: Change) -> Planned:
-    arn = change.present["AlarmArn"]
+    found = owner_of(client, region, change.present["AlarmArn"])
+    return Planned(change=change, owner=found.name, adoptable=found.nobody)
+
+
+def owner_of(client: Any, region: str, arn: str) -> Owner:
+    """Return whose the alarm `arn` is, by its tags.
+
+    Raises:
+        ApplyError: they cannot be read.
+    """
     answer = _call(region, "ListTagsForResource", lambda: client.list_tags_for_resource(ResourceARN=arn))
     tags = {tag["Key"]: tag["Value"] for tag in answer["Tags"]}
     if stack := tags.get(_STACK_TAG):
-        return Planned(change=change, owner=f"the CloudFormation stack {stack}")
+        return Owner(name=f"the CloudFormation stack {stack}", stack=stack)
     if tags.get(OWNER_TAG["Key"]) == OWNER_TAG["Value"]:
-        return Planned(change=change)
+        return Owner()
     owner = tags.get(OWNER_TAG["Key"], "")
-    return Planned(change=change, owner=owner or "nobody by its tags", adoptable=not owner)
+    return Owner(name=owner or "nobody by its tags", nobody=not owner)
 
 
 def apply(settings: Settings, plans: tuple[RegionPlan, ...], *, adopt: bool = False) -> tuple[str, ...]:
@@ -167,12 +188,18 @@ def subscribe(settings: Settings, endpoint: str) -> tuple[str, ...]:
     return tuple(waiting)
 
 
-def _present(client: Any, region: str, prefix: str) -> tuple[Any, ...]:
+def present(client: Any, region: str, prefix: str = "") -> tuple[Any, ...]:
+    """Return a region's alarms, as CloudWatch describes them, whose names begin with `prefix`.
+
+    Raises:
+        ApplyError: they cannot be read.
+    """
     kinds = ("MetricAlarms", "CompositeAlarms")
+    named = {"AlarmNamePrefix": prefix} if prefix else {}
 
     def pages() -> Iterator[Any]:
         types = [kind.removesuffix("s") for kind in kinds]
-        yield from client.get_paginator("describe_alarms").paginate(AlarmNamePrefix=prefix, AlarmTypes=types)
+        yield from client.get_paginator("describe_alarms").paginate(**named, AlarmTypes=types)
 
     found = _call(region, "DescribeAlarms", lambda: list(pages()))
     return tuple(alarm for page in found for kind in kinds for alarm in page.get(kind, ()))

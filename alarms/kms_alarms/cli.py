@@ -1,33 +1,27 @@
-"""The command `kms-alarms`: list the table, render it for Prometheus and CloudWatch, put it into CloudWatch."""
+"""The command `kms-alarms`: list the table, render it, put it into CloudWatch, prove that it is heard."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from kms_alarms import alarm_tests, bounds, cloudformation, cloudwatch, coverage, prometheus, runbooks
-from kms_alarms.apply import ApplyError, RegionPlan, apply, plan, subscribe
+from kms_alarms.apply import ApplyError, RegionPlan, apply, plan, protocol_of, subscribe
+from kms_alarms.options import EXIT_BAD_FOUND, EXIT_COULD_NOT_TELL, EXIT_REFUSED, EXIT_USAGE, config_option
 from kms_alarms.parts import Alarm, NoneBecause
+from kms_alarms.prove_command import prove_
 from kms_alarms.table import ALARMS
-from kms_watchdog import alarm_definitions
-from kms_watchdog.commands.options import chosen_estate, estate_option
-from kms_watchdog.config import ConfigError, Settings, load
+from kms_watchdog import alarm_definitions, tables
+from kms_watchdog.config import ConfigError, Settings
+from kms_watchdog.identity import IdentityError, caller, why_refused
 
 FORMATS = ("cloudwatch", "cloudformation", "prometheus", "runbooks")
-F = TypeVar("F", bound=Callable[..., Any])
-
-EXIT_BAD_FOUND = 1
-EXIT_USAGE = 2
-EXIT_COULD_NOT_TELL = 3
-EXIT_REFUSED = 4
 
 _EPILOG = """\b
 Examples:
@@ -40,11 +34,8 @@ Examples:
   kms-alarms plan --config watchdog.toml
   kms-alarms apply --config watchdog.toml --yes
   kms-alarms subscribe oncall@example.com --config watchdog.toml
+  kms-alarms prove HighErrorRate --region us-east-1 --config watchdog.toml
 """
-
-
-def _settings(_context: click.Context, _parameter: click.Parameter, path: Path) -> Settings:
-    return load(path, chosen_estate())
 
 
 class _Commands(click.Group):
@@ -58,22 +49,6 @@ class _Commands(click.Group):
             sys.exit(EXIT_USAGE)
 
 
-_file = click.option(
-    "--config",
-    "settings",
-    type=click.Path(path_type=Path),
-    default=Path("watchdog.toml"),
-    envvar="KMS_WATCHDOG_CONFIG",
-    show_default=True,
-    callback=_settings,
-    help="The configuration, shared by all five commands.",
-)
-
-
-def _config(function: F) -> F:
-    return estate_option(_file(function))
-
-
 @click.group(cls=_Commands, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
     """The alarms of kms-watchdog: one table, rendered live and drill, and proven by drills.
@@ -83,7 +58,7 @@ def cli() -> None:
 
 
 @cli.command("list")
-@_config
+@config_option
 @click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
 def list_(settings: Settings, *, as_json: bool) -> None:
     """Show every alarm: how soon each system tells of it, what to do, what proves it."""
@@ -99,7 +74,7 @@ def list_(settings: Settings, *, as_json: bool) -> None:
             f"{one[system]:.0f} s" if one[system] else "-" for system in ("prometheus_seconds", "cloudwatch_seconds")
         )
         table.add_row(one["alarm"], one["severity"], *told, one["runbook"], one["proven_by"])
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    tables.console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
 def _listed(settings: Settings, row: Alarm) -> dict[str, Any]:
@@ -117,7 +92,7 @@ def _listed(settings: Settings, row: Alarm) -> dict[str, Any]:
 
 
 @cli.command()
-@_config
+@config_option
 @click.option(
     "--format",
     "form",
@@ -191,7 +166,7 @@ def check_(folder: Path | None, *, everything: bool) -> None:
         table = Table("what can happen", "told by", box=None, pad_edge=False)
         for one in found:
             table.add_row(one.what, f"none: {one.told.reason}" if isinstance(one.told, NoneBecause) else one.told)
-        Console(width=None if sys.stdout.isatty() else 200).print(table)
+        tables.console(width=None if sys.stdout.isatty() else 200).print(table)
     for line in wrong:
         click.echo(line)
     click.echo(f"{len(found)} things that can happen, {len(ALARMS)} alarms, {len(wrong)} wrong")
@@ -199,7 +174,7 @@ def check_(folder: Path | None, *, everything: bool) -> None:
 
 
 @cli.command("test")
-@_config
+@config_option
 @click.argument("files", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--region", help="The region the alarms live in.  [default: the first publishing region]")
 def test_(settings: Settings, files: tuple[Path, ...], region: str | None) -> None:
@@ -226,7 +201,7 @@ def test_(settings: Settings, files: tuple[Path, ...], region: str | None) -> No
 
 
 @cli.command("plan")
-@_config
+@config_option
 def plan_(settings: Settings) -> None:
     """Show which topics and alarms are missing, and which alarms differ, and how; change nothing.
 
@@ -238,7 +213,7 @@ def plan_(settings: Settings) -> None:
 
 
 @cli.command("apply")
-@_config
+@config_option
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--adopt", is_flag=True, help="Take over alarms of ours by name that nobody's tag is on.")
 def apply_(settings: Settings, *, yes: bool, adopt: bool) -> None:
@@ -265,7 +240,7 @@ def apply_(settings: Settings, *, yes: bool, adopt: bool) -> None:
 
 
 @cli.command("subscribe")
-@_config
+@config_option
 @click.argument("endpoint")
 def subscribe_(settings: Settings, endpoint: str) -> None:
     """Let ENDPOINT be told by the topics for people, in every publishing region.
@@ -274,6 +249,8 @@ def subscribe_(settings: Settings, endpoint: str) -> None:
     most of them to confirm first; until they have, nobody is told.
     """
     try:
+        protocol_of(endpoint)
+        _own_account(settings)
         waiting = subscribe(settings, endpoint)
     except ValueError as e:
         click.echo(f"kms-alarms: {e}", err=True)
@@ -286,19 +263,34 @@ def subscribe_(settings: Settings, endpoint: str) -> None:
         click.echo(f"{endpoint} is told of alarms in {', '.join(settings.publish_regions)}")
 
 
+cli.add_command(prove_)
+
+
 def _short(value: object) -> str:
     """Return a parameter as people compare it: one line of JSON."""
     return json.dumps(value, sort_keys=True, default=str)
 
 
+def _own_account(settings: Settings) -> None:
+    """End where the credentials are of another account than the configured one, or nobody can tell."""
+    try:
+        said = why_refused(settings, caller(settings))
+    except IdentityError as e:
+        _cannot_tell(e)
+    if said:
+        click.echo(f"kms-alarms: {said}", err=True)
+        sys.exit(EXIT_REFUSED)
+
+
 def _plan(settings: Settings) -> tuple[RegionPlan, ...]:
+    _own_account(settings)
     try:
         return plan(settings)
     except ApplyError as e:
         _cannot_tell(e)
 
 
-def _cannot_tell(error: ApplyError) -> NoReturn:
+def _cannot_tell(error: ApplyError | IdentityError) -> NoReturn:
     click.echo(f"kms-alarms: {error}", err=True)
     sys.exit(EXIT_COULD_NOT_TELL)
 

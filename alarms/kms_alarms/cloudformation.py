@@ -10,6 +10,7 @@ from typing import Any
 from kms_alarms import cloudwatch
 from kms_watchdog.alarm_definitions import Parameters, topic_arn, topics
 from kms_watchdog.config import Settings
+from kms_watchdog.estate.topic_policy import who_may_publish
 
 _ACTIONS = ("AlarmActions", "OKActions", "InsufficientDataActions")
 
@@ -51,21 +52,11 @@ def _alarm(alarm: Parameters, refs: Mapping[str, dict[str, str]], logical: Mappi
 
 
 def _topic_policy(names: tuple[str, ...]) -> dict[str, Any]:
-    """Let the account's CloudWatch alarms speak to the topics, and nobody else's."""
-    statement = {
-        "Sid": "AlarmsOfThisAccount",
-        "Effect": "Allow",
-        "Principal": {"Service": "cloudwatch.amazonaws.com"},
-        "Action": "sns:Publish",
-        "Resource": "*",
-        "Condition": {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}},
-    }
+    """Let the account's alarms and tripwires speak to the topics, and nobody else's."""
+    topics = [{"Ref": _logical(name)} for name in names]
     return {
         "Type": "AWS::SNS::TopicPolicy",
-        "Properties": {
-            "Topics": [{"Ref": _logical(name)} for name in names],
-            "PolicyDocument": {"Version": "2012-10-17", "Statement": [statement]},
-        },
+        "Properties": {"Topics": topics, "PolicyDocument": who_may_publish(topics)},
     }
 
 

@@ -11,6 +11,7 @@ from kms_alarms.parts import DIMENSIONS, Alarm, Composite, MetricAlarm, NoneBeca
 from kms_alarms.table import ALARMS, alarm, by_region
 from kms_watchdog.alarm_definitions import Parameters, topic_arn
 from kms_watchdog.config import Settings
+from kms_watchdog.drills.slots import label_of
 from kms_watchdog.metrics import CloudWatchMetric
 from kms_watchdog.results import Mode
 from kms_watchdog.sinks.series import DRILL_KINDS
@@ -19,6 +20,8 @@ Member = tuple[str, ...]
 """The values of an alarm's dimensions, as they end its name: a region, a region and a key, nothing."""
 ROLLUPS: Mapping[str, str] = {"HighErrorRate": "alerts", "CircuitBreakerOpen": "critical"}
 """The setup guide's two alarms, by its exact names and to its topics: one over the alarms of all regions each."""
+ESTATE = "estate"
+"""In the place of a region: the alarm that there is once for all of them."""
 
 
 def render(settings: Settings, *, alarm_region: str) -> tuple[Parameters, ...]:
@@ -45,15 +48,23 @@ def names_about(settings: Settings, region: str, mode: Mode) -> tuple[str, ...]:
 
 
 def alarm_name(settings: Settings, name: str, region: str, mode: Mode) -> str:
-    """Return what CloudWatch calls the alarm `name` for `region`: the live one, or its drill twin.
+    """Return what CloudWatch calls the alarm `name` for `region` or `ESTATE`: the live one, or its drill twin.
 
     Raises:
-        KeyError: no row that is rendered for each region has that name.
+        KeyError: no row that is rendered so has that name.
     """
+    return _name(settings, _row(name, region), () if region == ESTATE else (region,), mode)
+
+
+def _row(name: str, region: str) -> Alarm:
     row = alarm(name)
-    if row not in by_region():
+    if row not in (by_region() if region != ESTATE else _of_estate()):
         raise KeyError(name)
-    return _name(settings, row, (region,), mode)
+    return row
+
+
+def _of_estate() -> tuple[Alarm, ...]:
+    return tuple(row for row in ALARMS if isinstance(row.cloudwatch, Composite))
 
 
 def _name(settings: Settings, row: Alarm, member: Member, mode: Mode) -> str:
@@ -68,23 +79,26 @@ def members(settings: Settings, watch: MetricAlarm) -> tuple[Member, ...]:
         "region_key": itertools.product(regions, keys),
         "key": ((key,) for key in keys),
         "kind": ((kind,) for kind in watch.kinds if kind in settings.canaries.kinds),
-        "drill": ((drill,) for drill in sorted({slot.drill for slot in settings.drills.slots.values()})),
-        "monitor": ((settings.monitor,),),
+        "drill": ((drill,) for drill in sorted({label_of(slot.drill) for slot in settings.drills.slots.values()})),
+        "monitor": ((monitor,) for monitor in settings.monitors),
         "estate": ((),),
     }
     return tuple(of_scope[watch.scope])
 
 
-def slowest_seconds(name: str, period_seconds: int) -> int:
-    """Return the longest the alarm `name` of a region may take to fire once its metric shows the trouble.
+def slowest_seconds(name: str, region: str, period_seconds: int) -> int:
+    """Return the longest the alarm `name` of `region` or `ESTATE` may take to fire once metrics show the trouble.
 
     Raises:
-        KeyError: there is no such alarm, or none that is rendered for each region.
+        KeyError: no row that is rendered so has that name.
     """
-    row = alarm(name)
-    if row not in by_region() or not isinstance(row.cloudwatch, MetricAlarm):
-        raise KeyError(name)
-    return bounds.slowest_seconds(row.cloudwatch, period_seconds)
+    match _row(name, region).cloudwatch:
+        case Composite(of=of):
+            return slowest_seconds(of, "", period_seconds)
+        case MetricAlarm() as watch:
+            return bounds.slowest_seconds(watch, period_seconds)
+        case _:
+            raise KeyError(name)
 
 
 def _of_row(settings: Settings, row: Alarm, alarm_region: str) -> Iterator[Parameters]:

@@ -81,6 +81,7 @@ OF_STATE: Mapping[str, Told] = {
     "an alarm is missing or reaches nobody": "AlarmPathBroken",
     "an alarm was never seen to fire": "AlarmUnproven",
     "a drill is overdue": "DrillOverdue",
+    "a regular task is overdue": "TaskOverdue",
     "a drill broke": "DrillFailed",
     "a drill could not tell": "DrillInconclusive",
     "a fault was left behind": "FaultLeaked",

@@ -2,7 +2,7 @@
 
 Times in rules are written for an unscaled installation, in seconds: `$[300]` in an expression is a duration, as in
 `rate(x[$[300]])`, and `$(60)` a number of seconds to compare with. Rendering may shorten all of them alike, so that
-tests see in seconds what takes minutes. `$mode` is `live`, or `drill` in a twin.
+tests see in seconds what takes minutes. `$mode` is `live`, or `drill` in a twin, `$place` one of `[replicas] members`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from kms_watchdog.metrics import CloudWatchMetric, Metric
+from kms_watchdog.metrics import PLACE, CloudWatchMetric, Metric
 from kms_watchdog.results import Kind, Mode, Reason
 
 Severity = Literal["critical", "warning", "none"]
@@ -59,6 +59,10 @@ class Rule:
     """More labels; which series it speaks of comes with the expression."""
     summary: str = ""
     """One line for a pager, with Prometheus's templates; empty: the row's title."""
+    shared: str = ""
+    """The expression instead of `expr` where several watchdogs share the canaries: over all places. Empty: the same."""
+    of_each_place: bool = False
+    """Whether it is rendered once for each place that shares the canaries, as `$place`; nowhere if there are none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,7 +131,7 @@ class Alarm:
     runbook: str
     """File in `alarms/runbooks/`, and `#` and a heading's anchor if it is not the first."""
     proven_by: tuple[str, ...] = ()
-    """Drills that make the twin fire and clear."""
+    """Drills that must see the twin fire and clear."""
     proven_on_path: str = ""
     """Or what a test of the alarm's path does on the local stack to make it fire and clear."""
     seen: Seen
@@ -159,7 +163,7 @@ def series(metric: Metric, /, suffix: str = "", **labels: str) -> str:
     Raises:
         ValueError: the metric has no such label.
     """
-    known = (*metric.labels, *(("le",) if suffix == "_bucket" else ()))
+    known = (*metric.labels, *(("le",) if suffix == "_bucket" else ()), PLACE)
     if unknown := sorted(labels.keys() - set(known)):
         raise ValueError(f"{metric.name} has no label {unknown[0]}")
     if "mode" in metric.labels and "mode" not in labels:

@@ -19,6 +19,7 @@ from kms_watchdog.results import Mode
 
 UNREADABLE = "UNREADABLE"
 """CloudWatch did not answer, or knows no such alarm: that is neither OK nor ALARM."""
+_TYPES = ("MetricAlarm", "CompositeAlarm")
 _EVERY_SECONDS = 1.0
 _END_SECONDS = 15.0
 
@@ -46,9 +47,9 @@ def check_times(drill: Drill, period_seconds: int) -> None:
     plan, most = drill.alarms, drill.timing.hold_at_most_seconds
     for rule in (*plan.must_fire, *plan.must_clear, *plan.must_not_fire):
         try:
-            slowest = slowest_seconds(rule.alarm, period_seconds)
+            slowest = slowest_seconds(rule.alarm, rule.region, period_seconds)
         except KeyError as e:
-            raise DrillError(f"{drill.name}: there is no alarm {rule.alarm!r}") from e
+            raise DrillError(f"{drill.name}: there is no alarm {rule.alarm!r} of {rule.region}") from e
         if rule in plan.must_fire and slowest >= most:
             raise DrillError(
                 f"{drill.name}: {rule.alarm} may take {slowest} s to fire, the fault ends after {most:g} s"
@@ -81,12 +82,13 @@ class AlarmBoard:
         """Return the state of every alarm; what cannot be read is `UNREADABLE`, with the reason."""
         if not self.names:
             return {}
+        asked = {"AlarmNames": sorted(set(self.names.values())), "AlarmTypes": list(_TYPES), "MaxRecords": 100}
         try:
-            answer = self._client.describe_alarms(AlarmNames=sorted(set(self.names.values())), MaxRecords=100)
+            answer = self._client.describe_alarms(**asked)
         except aws.AwsError as e:
             failure = Reading(state=UNREADABLE, reason=f"CloudWatch in {self.region}: {aws.error_code(e)}")
             return dict.fromkeys(self.names, failure)
-        found = {alarm["AlarmName"]: alarm for alarm in answer.get("MetricAlarms", [])}
+        found = {alarm["AlarmName"]: alarm for kind in _TYPES for alarm in answer.get(f"{kind}s", [])}
         return {key: _reading(found.get(name), name, self.region) for key, name in self.names.items()}
 
     def close(self) -> None:

@@ -7,10 +7,11 @@ from datetime import timedelta
 from pathlib import Path
 
 from kms_chaos import durable
-from kms_chaos.identity import Identity
 from kms_chaos.run import Run
 from kms_watchdog.drills import approval as approvals
 from kms_watchdog.drills.approval import Approval, hash_of
+from kms_watchdog.durable import make_folders, sync_folder
+from kms_watchdog.identity import Identity
 
 
 def approve(run: Run, who: Identity, *, reason: str, for_hours: float) -> Path:
@@ -27,8 +28,8 @@ def approve(run: Run, who: Identity, *, reason: str, for_hours: float) -> Path:
         reason=reason,
     )
     folder = approvals.folder(run.settings.state.dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    durable.sync_folder(folder.parent)
+    make_folders(folder)
+    sync_folder(folder.parent)
     path = folder / f"{now:%Y%m%dT%H%M%S%fZ}-{run.drill.name}.json"
     durable.write(path, json.dumps(granted.to_json(), indent=2).encode() + b"\n")
     return path

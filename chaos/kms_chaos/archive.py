@@ -19,12 +19,14 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from kms_chaos import proofs
+from kms_chaos import durable, proofs
 from kms_chaos.export import scores
 from kms_chaos.export.account import account
 from kms_chaos.export.forms import FORMS
 from kms_chaos.proofs import Doubt, Proof, Run
 from kms_chaos.score import Declared, Score, score
+from kms_watchdog import alarm_proofs
+from kms_watchdog.drills.folder import began
 
 SCHEMA = 1
 CONTROLS = resources.files("kms_chaos") / "controls.md"
@@ -33,7 +35,6 @@ AGAIN = ("html", "json", "ctk")
 """The forms of each run's report that are made anew."""
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the first time that a ZIP can hold
 _PERIOD = re.compile(r"(\d{4})(?:-(?:Q([1-4])|(0[1-9]|1[0-2])))?")
-_BEGAN = re.compile(r"(\d{8}T\d{6})Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +131,7 @@ def build(into: Path, state_dir: Path, period: Period, wanted: Declared, *, now_
         with zipfile.ZipFile(draft, "w") as file:
             entries = _fill(_Box(file), state_dir, period, wanted, now_utc)
         sha256 = hashlib.sha256(draft.read_bytes()).hexdigest()
-        draft.replace(into)
+        durable.move(draft, into)
     finally:
         draft.unlink(missing_ok=True)
     return Archive(entries=entries, sha256=sha256)
@@ -150,7 +151,11 @@ def _fill(box: _Box, state_dir: Path, period: Period, wanted: Declared, now_utc:
             doubts.append(run.found)
     if not entries:
         raise NothingThereError(f"no drill began in {period.name} in {state_dir}")
-    standing = score(wanted, counts, doubts, at_utc=period.as_of(now_utc))
+    of_alarms, more_doubts = proofs.found_of_alarms(state_dir)
+    standing = score(wanted, counts, (*doubts, *more_doubts), at_utc=period.as_of(now_utc), alarm_proofs=of_alarms)
+    for found in alarm_proofs.folders(state_dir):  # what the score says of alarms rests on these too
+        if found.journal.is_file():
+            box.put(f"alarm-proofs/{found.run_id}.ndjson", found.journal.read_bytes())
     _put_summary(box, period, standing, entries)
     return tuple(entries)
 
@@ -159,8 +164,7 @@ def _began(run: Run, period: Period) -> datetime:
     """Return when a run began: by its journal, else by its name; one that tells neither belongs to every period."""
     if run.journal is not None and run.journal.records:
         return run.journal.records[0].at_utc
-    named = _BEGAN.match(run.folder.run_id)
-    return datetime.strptime(named[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC) if named else period.since
+    return began(run.folder.run_id) or period.since
 
 
 def _put_run(box: _Box, run: Run) -> Entry:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kms_chaos import drill, durable, engine, heal, notify, screen
+from kms_chaos import drill, durable, engine, heal, notify, screen, tenure
 from kms_chaos.commands import approve, catalogue, evidence, evidence_store, report, score, train, verify
 from kms_chaos.commands.drills import check_command, list_command, plan_command
 from kms_chaos.commands.halt import halt_command, resume_command
@@ -66,7 +66,9 @@ def cli() -> None:
 @click.argument("name", metavar="DRILL")
 @config_option
 @click.option("--region", help="The region to hurt; the drill's own target when not given.")
-@click.option("--slot", default="", help="The scheduled slot that this run fills; it is noted in the journal.")
+@click.option(
+    "--slot", default="", help="The scheduled slot that this run fills, or NAME@TIME: the turn of NAME due then."
+)
 @click.option(
     "--purpose", "purposes", multiple=True, help="A key to use, again for several; the drill's own when not given."
 )
@@ -179,7 +181,7 @@ def heal_command(run_id: str | None, config: Path) -> None:
 
 def _healed(settings: Settings, where: DrillFolder) -> bool:
     try:
-        done = heal.heal(where, SystemClock())
+        done = heal.heal(where, SystemClock(), toxiproxy_url=settings.drills.toxiproxy_url)
     except (ToxiproxyError, JournalError, UndoRecordError) as e:
         click.echo(f"kms-chaos: {where.run_id}: {' '.join(str(e).split())}", err=True)
         return False
@@ -193,7 +195,7 @@ def _healed(settings: Settings, where: DrillFolder) -> bool:
 def _settled(settings: Settings, where: DrillFolder) -> bool:
     """Tell the drill lease that the run is undone, so that the next drill need not wait; return whether it knows."""
     try:
-        lease_of(settings, SystemClock(), run_id=where.run_id).settle_fault(where.run_id)
+        tenure.settle_dead(lease_of(settings, SystemClock(), run_id=where.run_id), where)
     except LeaseUnreachableError as e:
         click.echo(f"kms-chaos: {where.run_id}: undone, but the drill lease does not know: {e}", err=True)
         return False

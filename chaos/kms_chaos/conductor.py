@@ -21,13 +21,14 @@ from kms_chaos.faults.apply import Shown, Site, applied
 from kms_chaos.faults.bounded_http import ToxiproxyError, ToxiproxyUnreachableError
 from kms_chaos.faults.plans import Ordered, bite
 from kms_chaos.faults.route import RouteError
+from kms_chaos.faults.toxics import ProxyState
 from kms_chaos.faults.toxiproxy import Toxiproxy
 from kms_chaos.halt import HaltedError, second_timer
 from kms_chaos.journal_writer import JournalWriteError
 from kms_chaos.judging.workload_and_breaker import LEAST_OPERATIONS
 from kms_chaos.lease import FencedError, LeaseUnreachableError
 from kms_chaos.run import Run
-from kms_chaos.scene import both_lanes_serve, in_state, steady
+from kms_chaos.scene import all_closed, both_lanes_serve, in_state, steady
 from kms_chaos.tape import JournalTape
 from kms_chaos.timeline import Timeline
 from kms_core.errors import KmsCoreError
@@ -85,16 +86,7 @@ class Conductor:
                 stack.callback(self._delete_proxies)
                 self._save_undo(self._record)
                 created = stage.create_proxies(self._server, self._record)
-                watch = alarms.AlarmWatch(self._board, self._tape, self._clock)
-                scene = stage.set_up(
-                    stack, self._run.settings, self._drill, self._tape, self._clock, self._rng,
-                    proxies={where: created[self._proxy_name(where)] for where in self._ends},
-                    up=frozenset(self._run.regions) - frozenset(self._run.hurt),
-                    purposes=self._run.purposes, run_id=self._run.run_id, folder=self._run.folder.path,
-                    make_core=self._run.make_core, make_watchdog=self._run.make_watchdog,
-                )  # fmt: skip
-                stack.callback(watch.stop)
-                watch.start()
+                scene = self._set_up(stack, created)
                 self._play(scene)
         except (HaltedError, UnmetError) as e:
             self._interrupted(str(e))
@@ -108,6 +100,20 @@ class Conductor:
             traceback.print_exc(file=sys.stderr)
             self._interrupted(f"crashed: {type(e).__name__}: {e}")
         return self._restored
+
+    def _set_up(self, stack: ExitStack, created: Mapping[str, ProxyState]) -> stage.Stage:
+        """Set up what the drill plays on, and begin to watch the alarms; all ends with `stack`."""
+        watch = alarms.AlarmWatch(self._board, self._tape, self._clock)
+        scene = stage.set_up(
+            stack, self._run.settings, self._drill, self._tape, self._clock, self._rng,
+            proxies={where: created[self._proxy_name(where)] for where in self._ends},
+            up=frozenset(self._run.regions) - frozenset(self._run.hurt),
+            purposes=self._run.purposes, run_id=self._run.run_id, folder=self._run.folder.path,
+            make_core=self._run.make_core, make_watchdog=self._run.make_watchdog,
+        )  # fmt: skip
+        stack.callback(watch.stop)
+        watch.start()
+        return scene
 
     def _play(self, scene: stage.Stage) -> None:
         scene.workload.start()
@@ -133,6 +139,7 @@ class Conductor:
                 view.at - since >= timing.baseline_at_least_seconds
                 and steady(view, since=since, expected=self._run.canaries)
                 and both_lanes_serve(view, since=since)
+                and all_closed(view)
                 and in_state(view, twins, "OK")
                 and scene.watchdog.ready()
             )
@@ -213,11 +220,10 @@ class Conductor:
 
         def met() -> bool:
             view = self._tape.view()
-            closed = all(state == "closed" for state in view.breakers.values())
             watched = scene.watchdog.well(since=since_monotonic)
             return (
                 watched
-                and closed
+                and all_closed(view)
                 and in_state(view, clearing, "OK")
                 and steady(view, since=since, expected=self._run.canaries)
             )

@@ -28,6 +28,7 @@ from kms_chaos.drill_parts import (
 )
 from kms_chaos.faults.overlaps import at_odds
 from kms_chaos.faults.plans import KINDS, AnyFault, FaultPlan
+from kms_watchdog.terminal import printable
 
 DRILL_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 _PAST_CACHE_SECONDS = 5.0
@@ -242,14 +243,14 @@ def parse(text: str, *, name: str, where: str) -> Drill:
     """
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as e:
-        raise DrillError(f"{where}: not valid TOML: {e}") from e
+    except (ValueError, RecursionError) as e:  # a number of 5000 digits, tables without end
+        raise DrillError(f"{where}: not valid TOML: {printable(str(e))}") from e
     if "name" in document:
         raise DrillError(f"{where}: name: unknown key; a drill is called as its file is")
     try:
         return Drill.model_validate({**document, "name": name})
     except ValidationError as e:
-        raise DrillError(f"{where}: {_first_line(e)}") from e
+        raise DrillError(f"{where}: {printable(_first_line(e))}") from e
 
 
 def _first_line(error: ValidationError) -> str:

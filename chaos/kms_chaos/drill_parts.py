@@ -112,15 +112,16 @@ class Expect(Part):
 
 
 class AlarmRule(Part):
-    """One alarm, in the target region, in all others, in all, or in a region by name; drill twin or live."""
+    """One alarm, in the target region, in all others, in all, in a region by name, or once; drill twin or live."""
 
     alarm: str = Field(pattern=r"^[A-Za-z0-9]{1,60}$")
-    region: str = Field(pattern=r"^(target|others|all|[a-z]{2}(-[a-z]+)+-\d)$")
+    region: str = Field(pattern=r"^(target|others|all|estate|[a-z]{2}(-[a-z]+)+-\d)$")
+    """`estate`: the one alarm over all regions, as `TwoRegionsDown` is."""
     mode: Literal["drill", "live"] = "drill"
     within_seconds: Seconds | None = None
 
     def regions(self, targets: tuple[str, ...], regions: tuple[str, ...]) -> tuple[str, ...]:
-        """Return the regions it speaks of."""
+        """Return the regions it speaks of; `estate` speaks of itself."""
         match self.region:
             case "target":
                 return targets

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from kms_watchdog.durable import make_folders, sync_folder
+
 
 def write(path: Path, content: bytes) -> None:
     """Put `content` at `path`, whole or not at all, and return when file and folder are on disk."""
@@ -22,13 +24,15 @@ def write(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
-    """Return when the names in `folder` are on disk."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+def move(draft: Path, path: Path) -> None:
+    """Put the file `draft` at `path`, in the same folder, and return when file and folder are on disk."""
+    handle = os.open(draft, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
+    draft.replace(path)
+    sync_folder(path.parent)
 
 
 def make_folder(folder: Path) -> None:
@@ -37,6 +41,6 @@ def make_folder(folder: Path) -> None:
     Raises:
         FileExistsError: it is there already.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    make_folders(folder.parent)
     folder.mkdir()
     sync_folder(folder.parent)

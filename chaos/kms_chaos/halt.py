@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import queue
-import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 from kms_core.clock import Clock
+from kms_watchdog.signals import told_by_signals
 
 
 class HaltedError(Exception):
@@ -47,29 +45,9 @@ class Halt:
 
 @contextmanager
 def on_signals(halt: Halt) -> Iterator[None]:
-    """Let Ctrl-C, SIGTERM and SIGHUP call `halt` while the block runs, again and again without harm. Main thread only.
-
-    The handler only puts a number into a SimpleQueue, which is made for that; a thread does the rest.
-    """
-    received: queue.SimpleQueue[int] = queue.SimpleQueue()
-
-    def note(number: int, _frame: FrameType | None) -> None:
-        received.put(number)
-
-    def tell() -> None:
-        while number := received.get():
-            halt.call(signal.Signals(number).name)
-
-    teller = threading.Thread(target=tell, name="signals", daemon=True)
-    teller.start()
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    try:
+    """Let Ctrl-C, SIGTERM and SIGHUP call `halt` while the block runs, as often as they come. Main thread only."""
+    with told_by_signals(halt.call):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        received.put(0)
-        teller.join()
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from kms_chaos import durable
 from kms_core.clock import Clock
 from kms_watchdog.drills import halt_order, journal
 from kms_watchdog.drills.halt_order import HaltOrder
+from kms_watchdog.durable import make_folders, sync_folder
 
 
 def engage(state_dir: Path, clock: Clock, *, by: str, reason: str) -> HaltOrder:
@@ -23,8 +24,8 @@ def engage(state_dir: Path, clock: Clock, *, by: str, reason: str) -> HaltOrder:
         return known
     order = HaltOrder(by=by, at_utc=clock.now_utc(), reason=reason)
     path = halt_order.path(state_dir)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    durable.sync_folder(path.parent.parent)
+    make_folders(path.parent)
+    sync_folder(state_dir)  # whoever made it may have died before it was on disk
     durable.write(path, journal.canonical(order.to_json()) + b"\n")
     return order
 
@@ -50,5 +51,5 @@ def resume(state_dir: Path, clock: Clock, *, by: str, reason: str) -> bool:
     }
     durable.write(path.with_name("halt-ended.json"), journal.canonical(ended) + b"\n")
     path.unlink(missing_ok=True)
-    durable.sync_folder(path.parent)
+    sync_folder(path.parent)
     return True

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from kms_chaos.durable import sync_folder
 from kms_chaos.faults import undo as undoing
 from kms_chaos.faults.bounded_http import ToxiproxyError, ToxiproxyUnreachableError
+from kms_chaos.faults.line import is_loopback
 from kms_chaos.faults.toxiproxy import Toxiproxy
 from kms_chaos.journal_writer import write_all
 from kms_chaos.judging.history import fault_id
@@ -24,11 +25,14 @@ from kms_core.clock import Clock
 from kms_watchdog.drills import journal, undo
 from kms_watchdog.drills.folder import DrillFolder, FolderBusyError, folders
 from kms_watchdog.drills.journal import JournalError
-from kms_watchdog.drills.undo import UndoRecord
+from kms_watchdog.drills.undo import UndoRecord, UndoRecordError
+from kms_watchdog.durable import sync_folder
 
 _LOCK_TRIES = 10
 _LOCK_PAUSE_SECONDS = 0.05  # others look for an instant whether the owner lives, and hold the lock meanwhile
 _NOTHING_BROKEN = "nothing had been broken: no undo record was on disk yet"
+Reach = Callable[[UndoRecord], Toxiproxy]
+"""Reaches the server of a record, if it may be asked."""
 
 
 class OwnerLivesError(RuntimeError):
@@ -82,25 +86,38 @@ def _is_closed(found: DrillFolder) -> bool:
         return False
 
 
-def heal(where: DrillFolder, clock: Clock) -> Healed:
-    """Heal the run in `where`.
+def heal(
+    where: DrillFolder,
+    clock: Clock,
+    *,
+    toxiproxy_url: str | None = None,
+    reach: Callable[[str], Toxiproxy] = Toxiproxy,
+) -> Healed:
+    """Heal the run in `where`; `reach` is how the Toxiproxy at an address is reached.
+
+    Only two kinds of server are asked: one on this machine's loopback, and the configured one, `toxiproxy_url`. The
+    record is a file: what it names besides is nobody's that we know.
 
     Raises:
         FileNotFoundError: there is no such folder.
         OwnerLivesError: its owner lives and has time left, or has broken nothing yet.
-        UndoRecordError: its undo record cannot be read: a person has to look.
+        UndoRecordError: its undo record cannot be read, or names another server: a person has to look.
         ToxiproxyError: not everything could be undone; try again.
         JournalError: everything was undone, but the journal is broken and cannot be continued.
     """
+
+    def asked(record: UndoRecord) -> Toxiproxy:
+        return reach(_ours(record, toxiproxy_url))
+
     try:
         with _owned(where, clock):  # the record is read under the lock: until then its owner may write one
-            return _heal_orphan(where, _record(where), clock)
+            return _heal_orphan(where, _record(where), clock, asked)
     except FolderBusyError as e:
         record = _record(where)
         if record is None or clock.now_utc() < record.expires_at_utc:
             until = f"time until {record.expires_at_utc:%H:%M:%S} UTC" if record else "has broken nothing yet"
             raise OwnerLivesError(f"{where.run_id} has an owner that lives, and {until}") from e
-    restored = _restore(record)  # the journal is the owner's: not a line of ours goes into it
+    restored = _restore(record, asked)  # the journal is the owner's: not a line of ours goes into it
     return Healed(run_id=where.run_id, reason="expired", finding=restored.finding)
 
 
@@ -132,7 +149,7 @@ def _owned(where: DrillFolder, clock: Clock) -> Iterator[None]:
         yield
 
 
-def _heal_orphan(where: DrillFolder, record: UndoRecord | None, clock: Clock) -> Healed:
+def _heal_orphan(where: DrillFolder, record: UndoRecord | None, clock: Clock, reach: Reach) -> Healed:
     if _is_closed(where):
         return Healed(run_id=where.run_id, reason="closed", finding="nothing to do: the journal is closed")
     _drop_drafts(where)
@@ -140,7 +157,7 @@ def _heal_orphan(where: DrillFolder, record: UndoRecord | None, clock: Clock) ->
         where.journal.unlink(missing_ok=True)  # empty, or a part of the first line: nothing was ever said in it
         sync_folder(where.path)
         return Healed(run_id=where.run_id, reason="closed", finding="nothing to do: it died before it began")
-    restored = _restore(record) if record else _Restored(finding=_NOTHING_BROKEN, asked=False)
+    restored = _restore(record, reach) if record else _Restored(finding=_NOTHING_BROKEN, asked=False)
     torn = _finish_journal(where, restored, clock)
     return Healed(run_id=where.run_id, reason="owner_dead", finding=restored.finding, torn_line=torn)
 
@@ -152,9 +169,19 @@ def _drop_drafts(where: DrillFolder) -> None:
             path.unlink(missing_ok=True)
 
 
-def _restore(record: UndoRecord) -> _Restored:
+def _ours(record: UndoRecord, toxiproxy_url: str | None) -> str:
+    """Return the address of the record's server, if it is one that may be asked."""
+    if record.toxiproxy_url != toxiproxy_url and not is_loopback(urlsplit(record.toxiproxy_url).hostname or ""):
+        raise UndoRecordError(
+            f"{record.run_id}: its undo record names the Toxiproxy {record.toxiproxy_url}, which is neither on this "
+            "machine nor the one of [drills] toxiproxy_url: it was not asked"
+        )
+    return record.toxiproxy_url
+
+
+def _restore(record: UndoRecord, reach: Reach) -> _Restored:
     try:
-        with Toxiproxy(record.toxiproxy_url) as server:
+        with reach(record) as server:
             undone = undoing.undo(server, record)
             if left := undoing.left(server, record):
                 raise ToxiproxyError(f"still on {server.url} after they were undone: {', '.join(left)}")
@@ -190,6 +217,7 @@ def _drop_verdict(where: DrillFolder) -> None:
     """Remove verdict and report of a run that died before its journal held the verdict: it was never given."""
     where.verdict.unlink(missing_ok=True)
     where.report.unlink(missing_ok=True)
+    sync_folder(where.path)  # before the journal is closed: nobody comes back to a closed one
 
 
 def _removed(records: tuple[journal.Record, ...], restored: _Restored) -> Iterator[dict[str, str]]:

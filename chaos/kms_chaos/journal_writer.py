@@ -17,9 +17,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from kms_chaos import durable
 from kms_core.clock import Clock
 from kms_watchdog.drills import journal
+from kms_watchdog.durable import sync_folder
 
 _PATIENCE_SECONDS = 30.0
 _MAX_WAITING = 100_000
@@ -60,7 +60,7 @@ class JournalWriter:
         self._clock = clock
         self._started = clock.monotonic()
         self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        durable.sync_folder(path.parent)
+        sync_folder(path.parent)
         self._position = _Position()
         self._changed = threading.Condition()
         self._ending = False

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
 from kms_chaos.halt import Halt
 from kms_core.clock import Clock
@@ -27,6 +27,10 @@ class FencedError(RuntimeError):
 
 class LeaseUnreachableError(RuntimeError):
     """Where the lease is kept does not answer. It may still be ours; only time tells."""
+
+
+SlotState = Literal["", "STARTED", "DONE"]
+"""Of a slot: nobody has begun its drill; somebody has; and it came to its verdict."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,11 +86,19 @@ class DrillLease(Protocol):
             FencedError, LeaseUnreachableError: as for `renew`.
         """
 
+    def slot_state(self, slot: str) -> SlotState:
+        """Return what is known of a slot, whoever had it.
+
+        Raises:
+            LeaseUnreachableError: where it is kept does not answer.
+        """
+
     def finish_slot(self, slot: str) -> None:
         """Note that the slot's drill came to its verdict: nobody claims it again.
 
         Raises:
-            FencedError, LeaseUnreachableError: as for `renew`.
+            FencedError: it is not ours any more.
+            LeaseUnreachableError: where it is kept does not answer.
         """
 
     def record_fault(self, note: FaultNote) -> None:

@@ -23,7 +23,7 @@ from typing import Any
 
 from kms_chaos.guards.checking import RefusedError
 from kms_chaos.halt import Halt
-from kms_chaos.lease import FaultNote, FencedError, LeaseUnreachableError
+from kms_chaos.lease import FaultNote, FencedError, LeaseUnreachableError, SlotState
 from kms_chaos.lease_dynamo_errors import may_pass, reasons
 from kms_core.clock import Clock
 from kms_watchdog import aws
@@ -33,7 +33,9 @@ _TRIES = 4
 _PAUSE_SECONDS = 0.25
 _LOOKS_A_TTL = 12
 _NAMES = {"#owner": "owner", "#ttl": "ttl", "#state": "state", "#run": "run", "#host": "host"}  # some are reserved
-_STARTED, _DONE, _OPEN, _CLOSED = "STARTED", "DONE", "OPEN", "CLOSED"
+_STARTED: SlotState = "STARTED"
+_DONE: SlotState = "DONE"
+_OPEN, _CLOSED = "OPEN", "CLOSED"
 _LOST = float("-inf")
 
 Row = Mapping[str, Mapping[str, str]]
@@ -183,9 +185,30 @@ class DynamoLease:
             values = {":tok": {"N": str(self.token)}, ":done": {"S": _DONE}}
         return self._write(self._slot(slot), {"state": _STARTED, "run": self._run}, free, values)
 
+    def slot_state(self, slot: str) -> SlotState:
+        """Return what is known of a slot."""
+        row = self._get(self._slot(slot))
+        return "" if not row else _DONE if row["state"]["S"] == _DONE else _STARTED
+
     def finish_slot(self, slot: str) -> None:
-        """Note that the slot's drill came to its verdict."""
-        self._write_ours(self._slot(slot), {"state": _DONE, "run": self._run})
+        """Note that the slot's drill came to its verdict: unless somebody has claimed it since, lease or no lease.
+
+        A drill that stood still past its lease when all was restored is no less a drill; a healer may say it for a
+        dead one.
+        """
+        try:
+            self._client.update_item(
+                TableName=self._table,
+                Key={"pk": {"S": self._slot(slot)}},
+                UpdateExpression="SET #state = :done",
+                ConditionExpression="#run = :run",
+                ExpressionAttributeNames=_names("#state", "#run"),
+                ExpressionAttributeValues={":done": {"S": _DONE}, ":run": {"S": self._run}},
+            )
+        except aws.AwsError as e:
+            if aws.error_code(e) == _CONDITION:
+                raise FencedError(f"slot {slot} is a later holder's") from e
+            raise self._unreachable(e) from e
 
     def record_fault(self, note: FaultNote) -> None:
         """Note what this drill may break."""

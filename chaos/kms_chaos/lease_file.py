@@ -13,11 +13,13 @@ from kms_chaos import durable
 from kms_chaos.guards.before import only_drill
 from kms_chaos.guards.checking import RefusedError
 from kms_chaos.halt import Halt
-from kms_chaos.lease import FaultNote, FencedError, LeaseUnreachableError
+from kms_chaos.lease import FaultNote, FencedError, LeaseUnreachableError, SlotState
 from kms_watchdog.drills.folder import drills_dir
+from kms_watchdog.json_text import read_json
 
 SCHEMA = 1
-_STARTED, _DONE = "STARTED", "DONE"
+_STARTED: SlotState = "STARTED"
+_DONE: SlotState = "DONE"
 
 
 class FileLease:
@@ -78,6 +80,11 @@ class FileLease:
         self._write(_with_slot(values, slot, _STARTED, self.token))
         return True
 
+    def slot_state(self, slot: str) -> SlotState:
+        """Return what is known of a slot."""
+        known = self._read()["slots"].get(slot)
+        return _DONE if known and known["state"] == _DONE else _STARTED if known else ""
+
     def finish_slot(self, slot: str) -> None:
         """Note that the slot's drill came to its verdict."""
         self.check()
@@ -111,7 +118,7 @@ class FileLease:
 
     def _read(self) -> dict[str, Any]:
         try:
-            values = json.loads(self._path.read_text(encoding="utf-8"))
+            values = read_json(self._path.read_text(encoding="utf-8"))
             if values["schema"] != SCHEMA or type(values["token"]) is not int:
                 raise LeaseUnreachableError(f"{self._path} is of another schema than {SCHEMA}")
             return {"schema": SCHEMA, "token": values["token"], "slots": values["slots"], "fault": values["fault"]}

@@ -18,7 +18,7 @@ from typing import Any
 import structlog
 
 from kms_chaos.journal_writer import JournalWriteError
-from kms_chaos.receivers import News, Phase, Receiver, UndeliveredError, receivers_of
+from kms_chaos.news import News, Phase
 from kms_chaos.run import Run
 from kms_core.clock import Clock
 from kms_watchdog.config import Settings
@@ -26,6 +26,7 @@ from kms_watchdog.drills import journal
 from kms_watchdog.drills.folder import DrillFolder
 from kms_watchdog.drills.journal import JournalError
 from kms_watchdog.drills.verdict import Judgement
+from kms_watchdog.receivers import Receiver, UndeliveredError, receivers_of
 
 log = structlog.get_logger("drills")
 

@@ -21,6 +21,7 @@ from kms_chaos.faults.line import Address
 from kms_chaos.own_watchdog import ANSWER_SECONDS, Look
 from kms_watchdog import metrics
 from kms_watchdog.config import Settings
+from kms_watchdog.json_text import read_json
 from kms_watchdog.results import Kind
 from kms_watchdog.state_folder import StateFolder
 from kms_watchdog.status_client import running_url
@@ -81,7 +82,7 @@ class OwnProcess:
     def _is_ours(self) -> bool:
         """Return whether the address is of this very process: one that was killed leaves its own behind."""
         try:
-            return bool(json.loads(self._state.http.read_text(encoding="utf-8"))["pid"] == self.pid)
+            return bool(read_json(self._state.http.read_text(encoding="utf-8"))["pid"] == self.pid)
         except (OSError, ValueError, TypeError, KeyError):
             return False
 
@@ -133,7 +134,7 @@ def read(get: Get) -> Look:
     code, body = get("/api/v1/status")
     if code != _OK:
         return Look(answers=True, health_code=health_code)
-    document = json.loads(body)
+    document = read_json(body)
     canaries = document["canaries"]
     failover = [one for one in canaries if one["canary"] == Kind.FAILOVER_PATH]
     numbers = _numbers(get("/metrics")[1].decode("utf-8", "replace"))

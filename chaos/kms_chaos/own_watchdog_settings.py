@@ -15,8 +15,9 @@ MOST_SECONDS = 5.0
 _DEADLINE_SHARE = 0.9
 _KINDS = (Kind.ROUND_TRIP, Kind.FAILOVER_PATH)
 """Whether keys can be used in each region, and whether failover leads somewhere; the rest needs no drill."""
-_NOT_TAKEN = frozenset({"http", "health", "prometheus", "otel", "drills", "canaries", "log", "state"})
-"""Its port, the dead man's switch, the gateway, tokens, slots of drills: all of it belongs to the live watchdog."""
+_NOT_TAKEN = frozenset({"http", "health", "prometheus", "otel", "drills", "canaries", "log", "state", "replicas"})
+"""Its port, the dead man's switch, the gateway, tokens, slots of drills, its share of the canaries: all of it belongs
+to the live watchdog."""
 _PROXY_VARIABLES = frozenset({"http_proxy", "https_proxy", "all_proxy", "no_proxy"})
 
 

@@ -5,18 +5,21 @@ A `verdict.json`, or a verdict in the journal, that is not what the journal prov
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from kms_chaos.alarm_sights import Sighting, of_drill
 from kms_chaos.drill import Drill
 from kms_chaos.judge import judge
 from kms_chaos.judging.history import History
+from kms_watchdog import alarm_proofs
+from kms_watchdog.alarm_proofs import AlarmProof
 from kms_watchdog.drills.folder import DrillFolder, folders
 from kms_watchdog.drills.journal import Journal, JournalError, parse_all
 from kms_watchdog.drills.verdict import Judgement, Verdict
+from kms_watchdog.json_text import read_json
 
 _OPEN = "the journal is not closed: it runs still, or waits to be healed"
 _TRAINING = "a training: its fault lasted as long as somebody looked for it"
@@ -35,6 +38,8 @@ class Proof:
     purposes: tuple[str, ...]
     alarms: tuple[tuple[str, str], ...]
     """Alarm and region of those that had to fire."""
+    sightings: tuple[Sighting, ...] = ()
+    """Every alarm that it saw fire."""
 
     @property
     def verdict(self) -> Verdict:
@@ -78,6 +83,13 @@ def found(state_dir: Path) -> tuple[tuple[Proof, ...], tuple[Doubt, ...]]:
     return counts, tuple(one for one in all_found if isinstance(one, Doubt))
 
 
+def found_of_alarms(state_dir: Path) -> tuple[tuple[AlarmProof, ...], tuple[Doubt, ...]]:
+    """Return what `kms-alarms prove` has proven, and its runs that do not count."""
+    runs = alarm_proofs.read_all(state_dir)
+    doubts = (Doubt(run_id=run.run_id, why=f"the record is broken: {run.broken}") for run in runs if run.broken)
+    return tuple(proof for run in runs for proof in run.proofs), tuple(doubts)
+
+
 def read_one(where: DrillFolder) -> Run:
     """Return the run in one folder.
 
@@ -112,7 +124,7 @@ def _doubt(where: DrillFolder, journal: Journal, judgement: Judgement) -> str:
 
 def _file_doubt(where: DrillFolder, judgement: Judgement) -> str:
     try:
-        said = json.loads(where.verdict.read_bytes())
+        said = read_json(where.verdict.read_bytes())
         told = {name: said[name] for name in ("run_id", "drill", "region", "verdict", "journal_head")}
     except FileNotFoundError:
         return ""  # a drill that was healed has none; the journal is what counts
@@ -134,4 +146,5 @@ def _proof(h: History, journal: Journal, judgement: Judgement) -> Proof:
         hurt=tuple(region for region in h.regions if region in hurt),
         purposes=h.purposes,
         alarms=tuple((rule.alarm, region) for rule in rules for region in rule.regions(h.targets, h.regions)),
+        sightings=of_drill(h.run_id, journal),
     )

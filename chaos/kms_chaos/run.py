@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from kms_chaos import alarms
@@ -130,7 +131,33 @@ def plan(
     run_id = run_id or f"{clock.now_utc():%Y%m%dT%H%M%SZ}-{drill.name}"
     timed = drill.for_alarm_period(settings.cloudwatch.period_seconds).for_cache(cache_seconds(settings))
     alarms.check_times(timed, settings.cloudwatch.period_seconds)
+    slot = slot_named(settings, slot)
     return Run(settings=settings, drill=timed, targets=targets, run_id=run_id, slot=slot, clock=clock)
+
+
+def slot_named(settings: Settings, given: str) -> str:
+    """Return the id of the slot that `given` names: by itself, or as NAME@TIME the turn of NAME that was due then.
+
+    The second is for triggers that know the time for which they were scheduled, and nothing of slots.
+
+    Raises:
+        DrillError: no such slot is planned, or TIME is no moment of ISO 8601 with an offset.
+    """
+    name, at, when = given.partition("@")
+    if not at:
+        return given
+    planned = settings.drills.slots.get(name)
+    if planned is None:
+        raise DrillError(
+            f"--slot {given}: drills.slots has no {name}: {', '.join(settings.drills.slots) or 'it is empty'}"
+        )
+    try:
+        moment = datetime.fromisoformat(when)
+    except ValueError as e:
+        raise DrillError(f"--slot {given}: {when!r} is no moment of ISO 8601, such as 2026-12-03T03:00:00Z") from e
+    if moment.tzinfo is None:
+        raise DrillError(f"--slot {given}: {when!r} says no offset from UTC, such as Z")
+    return planned.plan(name, planned.drill).slot_at(moment.astimezone(UTC)).id
 
 
 def cache_seconds(settings: Settings) -> float:

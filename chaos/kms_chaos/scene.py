@@ -225,6 +225,11 @@ def both_lanes_serve(view: View, *, since: float) -> bool:
     return {o.lane for o in seen} == {"warm", "cold"} and all(o.ok for o in seen)
 
 
+def all_closed(view: View) -> bool:
+    """Return whether every breaker of the drill's own core is closed."""
+    return all(state == "closed" for state in view.breakers.values())
+
+
 def in_state(view: View, keys: frozenset[AlarmKey], state: str) -> bool:
     """Return whether all alarms of `keys` are in `state`."""
     return all(view.alarms.get(key) == state for key in keys)

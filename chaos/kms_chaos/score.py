@@ -3,6 +3,8 @@
 A cell is a drill (with the kinds of its faults), a region that it hits, and a key; and an alarm in a region. A cell
 counts 1 when a run that HELD covers it and ended within the window, else 0: never run, expired, INCONCLUSIVE and BROKE
 are all 0, and the denominator is what was declared, not what was tried.
+
+Beside it stands how many of the table's alarms were seen to fire lately, by a drill or by `kms-alarms prove`.
 """
 
 from __future__ import annotations
@@ -13,8 +15,10 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from kms_chaos.alarm_sights import AlarmSight, coverage, of_proof
 from kms_chaos.drill import Drill
 from kms_chaos.proofs import Doubt, Proof
+from kms_watchdog.alarm_proofs import AlarmProof
 from kms_watchdog.drills.verdict import Verdict
 
 SCHEMA = 1
@@ -78,6 +82,13 @@ class Score:
     trend: tuple[tuple[str, float | None], ...]
     """Month, and the share of cells that were proven at its end; None before the first run."""
     doubts: tuple[Doubt, ...]
+    alarms: tuple[AlarmSight, ...] = ()
+    """Every alarm of the table, in each system, live and as a twin."""
+
+    @property
+    def alarms_seen(self) -> int:
+        """How many of the table's alarms were seen to fire within the window."""
+        return sum(sight.lately for sight in self.alarms)
 
     @property
     def proven(self) -> int:
@@ -112,6 +123,9 @@ class Score:
                 for s in self.standings
             ],
             "trend": [{"month": month, "score": share} for month, share in self.trend],
+            "alarms_declared": len(self.alarms),
+            "alarms_seen": self.alarms_seen,
+            "alarms": [sight.to_json() for sight in self.alarms],
             "not_counted": [{"run_id": doubt.run_id, "why": doubt.why} for doubt in self.doubts],
         }
 
@@ -138,9 +152,19 @@ def _alarm_regions(region: str, regions: Sequence[str]) -> Sequence[str]:
 
 
 def score(
-    wanted: Declared, proofs: Sequence[Proof], doubts: Sequence[Doubt], *, at_utc: datetime, window: timedelta = WINDOW
+    wanted: Declared,
+    proofs: Sequence[Proof],
+    doubts: Sequence[Doubt],
+    *,
+    at_utc: datetime,
+    window: timedelta = WINDOW,
+    alarm_proofs: Sequence[AlarmProof] = (),
 ) -> Score:
     """Return how the estate stands at `at_utc`; runs that ended later are not seen."""
+    sightings = (
+        *(sighting for proof in proofs if proof.ended_at_utc <= at_utc for sighting in proof.sightings),
+        *(sighting for proof in alarm_proofs for sighting in of_proof(proof)),
+    )
     return Score(
         at_utc=at_utc,
         window=window,
@@ -148,6 +172,7 @@ def score(
         faults=wanted.faults,
         trend=tuple(_trend(wanted, proofs, at_utc, window)),
         doubts=tuple(doubts),
+        alarms=coverage(sightings, at_utc=at_utc, window=window),
     )
 
 

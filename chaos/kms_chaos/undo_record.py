@@ -13,7 +13,7 @@ from kms_chaos import durable
 from kms_chaos.drill import Drill
 from kms_chaos.faults.plans import Ordered
 from kms_watchdog.drills.folder import DrillFolder
-from kms_watchdog.drills.undo import ProxyUndo, UndoRecord
+from kms_watchdog.drills.undo import OWN_PROXIES, ProxyUndo, UndoRecord
 
 MARGIN_SECONDS = 30.0
 """What a drill may take beyond the longest its file allows, before whoever finds it ends it."""
@@ -21,7 +21,7 @@ MARGIN_SECONDS = 30.0
 
 def proxy_name(run_id: str, region: str, service: str = "kms") -> str:
     """Return the name of the proxy that `run_id` makes for `region`; also safe in Toxiproxy's URLs."""
-    return re.sub(r"[^A-Za-z0-9_.-]", "-", f"kmswd.{run_id}.{region}{'' if service == 'kms' else f'.{service}'}")
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", f"{OWN_PROXIES}{run_id}.{region}{'' if service == 'kms' else f'.{service}'}")
 
 
 def plan(

@@ -16,6 +16,7 @@ from itertools import count, cycle
 
 from kms_chaos.drill_parts import Load
 from kms_chaos.ledger import Ledger, Sealed
+from kms_chaos.metronome import keep_time
 from kms_chaos.tape import Tape
 from kms_chaos.witness import Asked, Witness
 from kms_core import Core
@@ -72,6 +73,9 @@ class Workload:
         self._done = self._failed = self._offered = 0
         self._threads = [threading.Thread(target=self._offer, name="workload", daemon=True)] + [
             threading.Thread(target=self._serve, name=f"workload-{n}", daemon=True) for n in range(load.concurrency)
+        ]
+        self._threads += [
+            threading.Thread(target=keep_time, args=(clock, tape, self._stop), name="metronome", daemon=True)
         ]
 
     def start(self) -> None:

@@ -33,6 +33,10 @@ class OperatorFacade:
         """Return people's overrides that are in force now."""
         return self._overrides.current() if self._overrides is not None else ()
 
+    def overrides_unreadable(self) -> str:
+        """Return why people's overrides cannot be read now, and what was read last is in force; empty if they can."""
+        return self._overrides.unreadable() if self._overrides is not None else ""
+
     def read_overrides(self) -> None:
         """Read the overrides now, in this thread, and not only when the interval has passed."""
         if self._overrides is not None:

@@ -19,6 +19,7 @@ from botocore.config import Config
 
 from kms_core import _sts, taxonomy
 from kms_core._quiet import secrets_in_answers
+from kms_core._tls import prepared
 from kms_core.clock import Clock, SystemClock
 from kms_core.config import CoreConfig, check_ca_bundle
 from kms_core.errors import ConfigurationError, KmsDeniedError
@@ -236,13 +237,14 @@ def _client(config: CoreConfig, settings: Config, session: Any, region: str) -> 
         As `find_credentials`.
     """
     with _own_errors(f"no client for {region}"), secrets_in_answers():
-        return session.client(
+        client = session.client(
             "kms",
             region_name=region,
             endpoint_url=config.endpoints.get(region),
             verify=config.ca_bundle,
             config=settings,
         )
+        return prepared(client)
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ class OverrideWatch:
         self._until: dict[RegionOverride, float] = {}
         """Override to the monotonic time at which it ends here; replaced as a whole, never changed."""
         self._ends: dict[RegionOverride, float] = {}
-        self._unreadable = False
+        self._unreadable = ""
         self._thread: threading.Thread | None = None
 
     def start(self, interval_seconds: float, closing: threading.Event) -> None:
@@ -52,12 +52,16 @@ class OverrideWatch:
             self._tell_unreadable(f"{type(e).__name__}: {e}")
             return
         else:
-            self._unreadable = False
+            self._unreadable = ""
         before = self._until
         self._ends = self._ends_of(found)
         self._until = {override: self._ends[override] for override in found}
         if before.keys() != self._until.keys() and self._emit is not None:
             self._emit(OverridesChanged(source=self._source.name, overrides=self.current()))
+
+    def unreadable(self) -> str:
+        """Return why the last reading failed, wholly or in part; empty if it did not, or there was none."""
+        return self._unreadable
 
     def current(self) -> tuple[RegionOverride, ...]:
         """Return the overrides that have not expired."""
@@ -75,7 +79,7 @@ class OverrideWatch:
     def _tell_unreadable(self, reason: str) -> None:
         if not self._unreadable and self._emit is not None:
             self._emit(OverridesUnreadable(source=self._source.name, reason=reason))
-        self._unreadable = True
+        self._unreadable = reason or "for no reason that was given"
 
     def _ends_of(self, found: Sequence[RegionOverride]) -> dict[RegionOverride, float]:
         """Return when overrides end here: those of `found`, and those before, for a day after they did.

@@ -223,7 +223,7 @@ def _document(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as e:
         raise ConfigurationError(f"{path}: cannot be read: {e.strerror}") from e
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+    except (ValueError, RecursionError) as e:  # bytes that are no text, a number of 5000 digits, tables without end
         raise ConfigurationError(f"{path}: not valid TOML: {e}") from e
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import sys
 
+from kms_watchdog import core_dumps
+
 
 def main() -> None:
     """Run the command line and end the process with its exit code."""
@@ -12,6 +14,7 @@ def main() -> None:
         from kms_watchdog import healthcheck  # noqa: PLC0415 - 60 ms and 15 MB instead of 500 and 70
 
         sys.exit(healthcheck.main(sys.argv[2:]))
+    core_dumps.forbid()
     if sys.argv[1:2] == ["run"]:
         from kms_watchdog import allocator  # noqa: PLC0415 - only what runs for years needs it
 
@@ -19,11 +22,13 @@ def main() -> None:
         for number in (signal.SIGTERM, signal.SIGINT):  # nothing has begun yet: to end now is to end well
             signal.signal(number, lambda *_: sys.exit(0))
     try:
+        from kms_watchdog import terminal  # noqa: PLC0415 - as below
         from kms_watchdog.cli import command  # noqa: PLC0415 - so that its absence can be told in one line
     except ModuleNotFoundError as e:
         if e.name is None or e.name.startswith("kms_"):
             raise
         sys.exit(missing_extra(e.name))
+    terminal.guard()
     command(prog_name="kms-watchdog")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from kms_core.errors import ConfigurationError
 from kms_watchdog.config import Settings
+from kms_watchdog.json_text import read_json
 
 Parameters = Mapping[str, Any]
 """An alarm, as PutMetricAlarm or PutCompositeAlarm takes it, or as DescribeAlarms tells it."""
@@ -78,10 +79,11 @@ def read(path: Path) -> tuple[Parameters, ...]:
         DefinitionsError: it cannot be read, or is none that `text_of` wrote.
     """
     try:
-        alarms = json.loads(path.read_text(encoding="utf-8"))
+        alarms = read_json(path.read_text(encoding="utf-8"))
     except OSError as e:
-        raise DefinitionsError(f"{path}: cannot be read: {e.strerror}") from e
-    except (ValueError, RecursionError) as e:
+        mended = f"kms-alarms render --into {path.parent} writes it"
+        raise DefinitionsError(f"{path}: cannot be read: {e.strerror}; {mended}") from e
+    except ValueError as e:
         raise DefinitionsError(f"{path}: not JSON") from e
     if not isinstance(alarms, list) or not all(isinstance(one, dict) and "AlarmName" in one for one in alarms):
         raise DefinitionsError(f"{path}: not a list of alarms, such as kms-alarms render writes")
@@ -103,7 +105,7 @@ def check(settings: Settings) -> None:
         try:
             read(path_of(folder, region))
         except DefinitionsError as e:
-            message = f"canaries.alarm_path.definitions: {e}; kms-alarms render --into {folder} writes it"
+            message = f"canaries.alarm_path.definitions: {e}"
             raise ConfigurationError(message) from e
 
 

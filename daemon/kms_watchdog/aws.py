@@ -14,6 +14,7 @@ from botocore.httpsession import get_cert_path
 from botocore.parsers import ResponseParserError
 from botocore.utils import get_environ_proxies
 
+from kms_core._tls import prepared
 from kms_watchdog.config import ConfigError, Settings
 
 AwsError = (BotoCoreError, ClientError, ResponseParserError)
@@ -55,7 +56,7 @@ def client(
     """
     endpoint = settings.endpoints.get(region)
     ca_bundle = settings.estate.ca_bundle
-    return _session().client(
+    made = _session().client(
         service,
         region_name=_IAM_REGIONS.get(region.split("-", maxsplit=1)[0], "us-east-1") if service == "iam" else region,
         endpoint_url=getattr(endpoint, service) if endpoint else None,
@@ -66,6 +67,7 @@ def client(
             read_timeout=read_timeout_seconds,
         ),
     )
+    return prepared(made)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +82,16 @@ class Way:
 
 
 def way_to_kms(settings: Settings, region: str) -> Way:
-    """Return how clients get to `region`'s KMS, as boto3 decides it: configuration, environment, AWS's own names.
+    """Return how clients get to `region`'s KMS, as `way_to`."""
+    return way_to(settings, "kms", region)
+
+
+def way_to(settings: Settings, service: str, region: str) -> Way:
+    """Return how clients get to `service` in `region`, as boto3 decides: configuration, environment, AWS's own names.
 
     Call in the main thread.
     """
-    url = str(client(settings, "kms", region).meta.endpoint_url)
+    url = str(client(settings, service, region).meta.endpoint_url)
     configured = settings.estate.ca_bundle or botocore.session.get_session().get_config_variable("ca_bundle")
     return Way(url, str(configured or get_cert_path(verify=True)), get_environ_proxies(url).get("https"))
 

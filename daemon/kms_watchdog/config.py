@@ -11,7 +11,6 @@ import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import time, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -35,8 +34,10 @@ from kms_watchdog.configuring.evidence import Evidence
 from kms_watchdog.configuring.notify import Notify
 from kms_watchdog.configuring.published import published
 from kms_watchdog.configuring.refusal import ConfigError, nearest
+from kms_watchdog.configuring.replicas import Replicas
 from kms_watchdog.configuring.shape import Shape
-from kms_watchdog.drills.slots import DAYS, Every, Plan
+from kms_watchdog.configuring.slot import Proof, Slot
+from kms_watchdog.drills.slots import ALARM_PROOF, Plan
 from kms_watchdog.drills.windows import Calendar
 from kms_watchdog.results import Kind
 
@@ -64,6 +65,7 @@ EXPECTED = {
     r"^alias/[A-Za-z0-9/_-]{1,250}$": "alias/NAME, of letters, digits and /_-",
     r"^mrk-[0-9a-f]{32}$": "mrk- and 32 hex digits",
     r"^(\[[0-9a-fA-F:.]+\]|[^:\s]+):\d{1,5}$": "HOST:PORT, such as 127.0.0.1:9464",
+    r"^([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])?$": "a bucket's name: 3 to 63 of lower-case letters, digits, . and -",
     r"^[A-Za-z0-9_./#:-]{1,240}$": "1 to 240 of letters, digits and _./#:-",
     r"^[A-Za-z0-9-]{1,100}$": "1 to 100 of letters, digits and -",
     r"^http://[^/\s]+:\d{1,5}$": "http://HOST:PORT",
@@ -97,6 +99,7 @@ class Estate(_Section):
     watchdog_role: RoleName = "KmsWatchdogRole"  # with drill_role: key policies let them see canaries alone
     drill_role: RoleName = "KmsDrillRole"
     break_glass_role: RoleName = "KmsBreakGlassRole"  # the only one that may disable or delete a key
+    trail_bucket: str = Field(default="", pattern=r"^([a-z0-9][a-z0-9.-]{1,61}[a-z0-9])?$")  # empty: no trail is made
 
     @model_validator(mode="after")
     def _regions_agree(self) -> Self:
@@ -140,6 +143,7 @@ class Endpoint(_Section):
     sts: HttpsUrl | None = None
     ssm: HttpsUrl | None = None
     iam: HttpsUrl | None = None  # of the home region: IAM is global
+    cloudtrail: HttpsUrl | None = None
     s3: HttpsUrl | None = None  # of the region of [drills.evidence]
     dynamodb: HttpsUrl | None = None  # of the region of [drills.lease]
 
@@ -292,6 +296,7 @@ class Http(_Section):
     listen: str = Field(default="127.0.0.1:9464", pattern=r"^(\[[0-9a-fA-F:.]+\]|[^:\s]+):\d{1,5}$")
     token: SecretStr | None = None  # who shows it sees errors in detail and may run canaries; None: nobody does
     token_file: FilePath | None = None  # the same, from a file that is read again each time it is needed
+    token_over_plain_http: bool = False  # whether a token counts that another machine sends without TLS
     runbooks_url: str | None = Field(default=None, pattern=r"^https?://[^\s]+/$")  # where the page's runbooks are
 
     @field_validator("listen")
@@ -340,6 +345,8 @@ class Prometheus(_Section):
     """Whether `/metrics` is served, and where commands that end before a scrape comes leave their metrics."""
 
     enabled: bool = True
+    max_series: int = Field(default=100_000, ge=1_000)  # a configuration that would make more is refused
+    counted_by_key: bool = True  # false: counters and histograms are of all keys together, for thousands of keys
     push_url: SecretStr | None = None  # a Pushgateway, with USER:PASSWORD@ where it wants them; None: no push
     push_timeout_seconds: Seconds = 5.0
     textfile: FilePath | None = None  # NAME.prom in the folder that node_exporter's textfile collector reads
@@ -370,6 +377,7 @@ class CloudWatch(_Section):
     alerts_topic: str = "parker-flight-alerts"
     critical_topic: str = "parker-flight-critical-alerts"
     drills_topic: str = "parker-flight-drill-alerts"
+    proof: Proof = Proof()
 
     @field_validator("namespace")
     @classmethod
@@ -431,17 +439,11 @@ class Overrides(_Section):
         return self
 
 
-class DrillSlot(_Section):
-    """A drill that the daemon starts by itself, again and again, at a moment in UTC."""
+class DrillSlot(Slot):
+    """A drill that the daemon starts by itself."""
 
     drill: str = Field(min_length=1)  # a shipped drill's name, or a file ending in .toml
     region: Region | None = None  # None: the drill's own target
-    every: Every = "month"
-    day: int = Field(ge=1, le=28)  # of the month; of the week 1 (Monday) to 7
-    at: str = Field(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")  # UTC
-    window_days: int = Field(default=7, ge=1, le=27)  # how late it may begin, and how long a refused one is tried again
-    again_after_abort: bool = False  # whether one that was interrupted is run again within the window
-    enabled: bool = True
 
     @field_validator("drill")
     @classmethod
@@ -450,16 +452,6 @@ class DrillSlot(_Section):
         if not re.fullmatch(r"[A-Za-z0-9_.-]{1,60}", value.rpartition("/")[2].removesuffix(".toml")):
             raise ValueError(f"a drill's or its file's name, of at most 60 letters, digits and _.-, not {value!r}")
         return value
-
-    @model_validator(mode="after")
-    def _fits_its_period(self) -> Self:
-        for name, value, limit in (
-            ("day", self.day, DAYS[self.every]),
-            ("window_days", self.window_days, DAYS[self.every] - 1),
-        ):
-            if value > limit:
-                raise ValueError(f"{name} must be at most {limit} with every = {self.every!r}, not {value}")
-        return self
 
 
 class Drills(_Section):
@@ -506,18 +498,7 @@ class Drills(_Section):
     def plans(self) -> tuple[Plan, ...]:
         """The drills that are to run, as the ledger of slots wants them."""
         return tuple(
-            Plan(
-                name=name,
-                drill=slot.drill,
-                region=slot.region or "",
-                every=slot.every,
-                day=slot.day,
-                at=time.fromisoformat(slot.at),
-                window=timedelta(days=slot.window_days),
-                again_after_abort=slot.again_after_abort,
-            )
-            for name, slot in self.slots.items()
-            if slot.enabled
+            slot.plan(name, slot.drill, region=slot.region or "") for name, slot in self.slots.items() if slot.enabled
         )
 
 
@@ -544,6 +525,7 @@ class Settings(_Section):
     otel: Otel = Otel()
     drills: Drills = Drills()
     overrides: Overrides = Overrides()
+    replicas: Replicas = Replicas()
     log: Log = Log()
 
     @field_validator("keys")
@@ -564,6 +546,17 @@ class Settings(_Section):
                 raise ValueError(f"{where} names {unknown[0]}, which is not in estate.regions")
         return self
 
+    @model_validator(mode="after")
+    def _slots_are_told_apart(self) -> Self:
+        if ALARM_PROOF in self.drills.slots:
+            raise ValueError(f"drills.slots.{ALARM_PROOF}: the ledger keeps that name for cloudwatch.proof.slot")
+        return self
+
+    @property
+    def plans(self) -> tuple[Plan, ...]:
+        """All that the daemon starts by itself."""
+        return (*self.drills.plans, *self.cloudwatch.proof.plans)
+
     @property
     def home_region(self) -> str:
         """Where this process runs."""
@@ -578,16 +571,25 @@ class Settings(_Section):
 
     @property
     def publish_regions(self) -> tuple[str, ...]:
-        """The regions that get CloudWatch metrics: as configured, else home and one other (DESIGN §6)."""
+        """The regions that get CloudWatch metrics: as configured, else home and one other (DESIGN §6).
+
+        Several places publish to the same two, or an alarm would wait for a heartbeat that goes elsewhere.
+        """
         if self.cloudwatch.regions:
             return self.cloudwatch.regions
-        others = [region for region in self.estate.regions if region != self.home_region]
-        return (self.home_region, *others[:1])
+        first = self.estate.primary_region if self.replicas.members else self.home_region
+        others = [region for region in self.estate.regions if region != first]
+        return (first, *others[:1])
 
     @property
     def monitor(self) -> str:
         """This watchdog's name among others of the same estate: CloudWatch's `Monitor` dimension."""
-        return f"{self.estate.name}-{self.home_region}"
+        return f"{self.estate.name}-{self.replicas.place or self.home_region}"
+
+    @property
+    def monitors(self) -> tuple[str, ...]:
+        """The names of all watchdogs of the estate, each of which has a heartbeat."""
+        return tuple(f"{self.estate.name}-{member}" for member in self.replicas.members) or (self.monitor,)
 
     def core_config(self) -> CoreConfig:
         """Return what `kms_core.Core` wants of this file.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
@@ -16,32 +15,37 @@ import structlog
 from kms_core import Core, CoreConfig
 from kms_core.clock import Clock
 from kms_core.events import Observer
-from kms_watchdog import evacuation, metrics, runner
+from kms_watchdog import alarm_proofs, evacuation, metrics, runner, sharding
+from kms_watchdog.alarm_proofs import ProofWatch
 from kms_watchdog.canaries.canary import Canary, canary_id
-from kms_watchdog.canaries.roster import Ports, live_canaries
+from kms_watchdog.canaries.roster import Ports, own_canaries
 from kms_watchdog.config import Settings, fingerprint
 from kms_watchdog.deadman import CHECK_SECONDS, DeadMan, Switch
+from kms_watchdog.drills.elsewhere import LOOK_SECONDS, Elsewhere
 from kms_watchdog.drills.folder import folder as drill_folder
 from kms_watchdog.drills.schedule import RECONCILE_SECONDS
+from kms_watchdog.evidence.choice import open_store
 from kms_watchdog.health import STALE_AFTER_INTERVALS, USE_KINDS, Health, Subject
+from kms_watchdog.installed_series import DEADMAN, ELSEWHERE, job_kind, series_of, subject_of
 from kms_watchdog.kept import Kept, open_kept
 from kms_watchdog.looks import Looks
 from kms_watchdog.override_store import override_source
+from kms_watchdog.readiness.task_watch import TaskWatch
 from kms_watchdog.results import PAIR, CanaryResult, Kind, Reason
 from kms_watchdog.scheduler import Job, JobResult, Scheduler
-from kms_watchdog.sinks.cloudwatch_path import CLOSE_KIND, SEND_KIND, CloudWatchPath
+from kms_watchdog.sinks.cloudwatch_path import CloudWatchPath
 from kms_watchdog.sinks.health import HealthSink
-from kms_watchdog.sinks.otel_path import EXPORT_KIND, OTEL_POOL, open_otel
+from kms_watchdog.sinks.otel_path import OTEL_POOL, open_otel
 from kms_watchdog.sinks.prometheus import PrometheusSink
-from kms_watchdog.sinks.series import Cardinality, Series, all_series
+from kms_watchdog.sinks.series import Series
 from kms_watchdog.sinks.sink import DrillSink, EventSink, LiveEvents, Sink, write_to_all
 from kms_watchdog.state_folder import StateFolder
-from kms_watchdog.web.access import Access, token_of
+from kms_watchdog.web.access import Access, access_of
 from kms_watchdog.web.documents import DRILLS_SHOWN, Status
 
 log = structlog.get_logger("daemon")
 
-HOUSEKEEPING, DRILLS, PAIRS, FAILOVER, DEADMAN = "housekeeping", "drills", "pairs", "failover", "deadman"
+HOUSEKEEPING, DRILLS, PAIRS, FAILOVER = "housekeeping", "drills", "pairs", "failover"
 READING_KINDS = frozenset(
     {
         Kind.APPLICATION_ACCESS,
@@ -59,19 +63,19 @@ MOST_THREADS = 10
 thread is begun when none is idle, so a healthy daemon has but a few."""
 HEARTBEAT_SECONDS = 1.0
 FOLLOW_SECONDS = 0.5
+PROOFS_SECONDS = 15.0
+TASKS_SECONDS = 60.0
 STALLED_AFTER_SECONDS = 10.0
 FIRST_USE_SECONDS, FIRST_OTHER_SECONDS = 1.0, 3.0
 """The first looks come within so much of the start: whether keys can be used at once, all else without a crowd."""
+FIRST_EACH_SECONDS = 0.01
+"""What thousands of first looks are given each, at least: a look takes half of it of the processor, and what waits in
+a crowd for longer than a job's grace is missed, and blind."""
 STOP_SCHEDULER_SECONDS = 4.5  # with the listener (3 s) and the flush it stays below 10 s
 FLUSH_SECONDS = 2.0
 OTEL_FLUSH_SECONDS = 1.0
 HURRY_SECONDS = 1.0
 """What the schedule gets to stop in at least, however late it is: platforms kill some seconds later."""
-
-
-def subject_of(canary: Canary) -> Subject:
-    """Return what `canary` looks at."""
-    return Subject(canary.kind, canary.region, canary.purpose)
 
 
 class Daemon:
@@ -87,6 +91,7 @@ class Daemon:
         estate: str = "",
         before: Daemon | None = None,
         make_core: Callable[[CoreConfig, Observer], Core] | None = None,
+        open_files: Callable[..., Kept] = open_kept,
     ) -> None:
         """Build every part; nothing runs yet, and nothing that runs is disturbed.
 
@@ -98,6 +103,7 @@ class Daemon:
             estate: which of the file's `[estates.NAME]` they are; empty: it has no such tables.
             before: the daemon that this one takes over from after a reload (`take_over`); None: the first.
             make_core: makes the crypto core; over AWS when None. For tests: `kms_core.testing.core_over`.
+            open_files: opens the state folder's files, as `open_kept` does.
 
         Raises:
             StateError: a file of the state folder cannot be used.
@@ -105,7 +111,7 @@ class Daemon:
         """
         self.settings, self.folder, self.clock = settings, folder, clock
         self.version = version("kms-watchdog")
-        self.kept: Kept = before.kept if before else open_kept(settings, config_path, folder, clock, estate=estate)
+        self.kept: Kept = before.kept if before else open_files(settings, config_path, folder, clock, estate=estate)
         self.started_at_utc = self.kept.started_at_utc
         self._ports = Ports(settings, clock, owns_state=True)
         with ExitStack() as on_failure:
@@ -127,19 +133,26 @@ class Daemon:
     ) -> None:
         """Build canaries, sinks and the core; on the stack goes what is to be undone when that fails."""
         settings, clock = self.settings, self.clock
-        self.canaries = live_canaries(self._ports)
+        self.canaries = own_canaries(self._ports)
         subjects = tuple(subject_of(canary) for canary in self.canaries)
         self._by_id = {canary_id(canary): canary for canary in self.canaries}
         self.looks = Looks(self.canaries, self._look)
-        self.access: Access = before.access if before else Access(token_of(settings.http), clock, entropy=os.urandom)
+        self.access: Access = before.access if before else access_of(settings.http, clock)
         self._waiting = set(self._by_id)
         self._ready = False
 
         self.exposition = self.kept.exposition
-        self._series = frozenset(all_series(_cardinality(settings, subjects, self.canaries)))
+        self._series = series_of(settings, self.canaries)
         if before is None:
             self.exposition.create(self._series)  # after a reload they come with `take_over`: it may be refused yet
-        self.prometheus = PrometheusSink(self.exposition, regions=settings.estate.regions)
+        self.prometheus = PrometheusSink(
+            self.exposition,
+            regions=settings.estate.regions,
+            counted_by_key=settings.prometheus.counted_by_key,
+        )
+        unproven = alarm_proofs.to_be_proven(settings)
+        self._proofs = ProofWatch(settings.state.dir, unproven, self.prometheus.on_alarms)
+        self._tasks = TaskWatch(settings, self.kept.follower.runs, self.exposition, clock)
         self._log, self.history = self.kept.log, self.kept.history
         self.cloudwatch = (
             CloudWatchPath(
@@ -173,6 +186,7 @@ class Daemon:
             stale_after_seconds=stale_after_seconds(settings, subjects),
             breakers=self._breakers,
             boards=(self.prometheus,),
+            seen_in_part=sharding.seen_in_part(subjects, settings.keys, settings.estate.regions),
         )
         self._dead_man = self._build_dead_man()
         results: tuple[Sink, ...] = (self.prometheus, self.health, self.history, self._log)
@@ -183,15 +197,22 @@ class Daemon:
         if self.cloudwatch:
             drill_sinks = (*drill_sinks, self.cloudwatch.sink)
         self._events, self._drill_sinks = events, drill_sinks
+        store = open_store(settings, clock)
+        self._elsewhere = Elsewhere(settings, store, clock) if store else None
         self.follower, self.watch = self.kept.follower, self.kept.watch
 
     def start(self) -> None:
         """Read what earlier drills left, and begin."""
+        self.look_back()
+        self._begin()
+
+    def look_back(self) -> None:
+        """Read what earlier drills left, and have the leftovers healed; no job runs yet."""
         self.prometheus.begin()
         self._hand_on()
         self.follower.restore()
+        self._proofs.look()
         self.watch.look()
-        self._begin()
 
     def take_over(self, before: Daemon, *, hurry: Callable[[], bool] = lambda: False) -> bool:
         """Go on where `before` was, which ends; return whether all its threads have ended.
@@ -223,11 +244,12 @@ class Daemon:
     def _hand_on(self) -> None:
         """Let what is kept speak to this daemon's sinks."""
         self.follower.tell(results=self.results, events=self._events, drills=self._drill_sinks)
-        self.kept.drills.plan(self.settings.drills.plans)
+        self.kept.drills.plan(self.settings.plans, self._elsewhere.told_until if self._elsewhere else None)
         for (metric, labels), value in self._constants().items():
             self.exposition.put(metric, *labels, value=value)
 
     def _begin(self) -> None:
+        self._tasks.look()  # else no task would be done before the first turn
         for job in self.jobs():
             self.scheduler.add(job)
         self.scheduler.start()
@@ -328,27 +350,35 @@ class Daemon:
 
     def jobs(self) -> tuple[Job, ...]:
         """Return all that is done again and again."""
+        crowd_seconds = len(self.canaries) * FIRST_EACH_SECONDS
         canaries = tuple(
             Job(
                 id=canary_id(canary),
-                kind=_job_kind(canary),
+                kind=job_kind(canary),
                 action=partial(self.looks.scheduled, canary_id(canary)),
                 interval_seconds=self.settings.canaries.timing(canary.kind).interval_seconds,
                 pool=pool_of(canary),
-                first_within_seconds=FIRST_USE_SECONDS if canary.kind in USE_KINDS else FIRST_OTHER_SECONDS,
+                first_within_seconds=max(
+                    FIRST_USE_SECONDS if canary.kind in USE_KINDS else FIRST_OTHER_SECONDS,
+                    min(crowd_seconds, self.settings.canaries.timing(canary.kind).interval_seconds),
+                ),
             )
             for canary in self.canaries
         )
         publishing = tuple(self.cloudwatch.jobs(HOUSEKEEPING)) if self.cloudwatch else ()
+        reading = (_housekeeping(ELSEWHERE, self._elsewhere.look, LOOK_SECONDS, ELSEWHERE),) if self._elsewhere else ()
         pinging = (_housekeeping(DEADMAN, self._dead_man.look, CHECK_SECONDS, DEADMAN),) if self._dead_man else ()
         return (
             *canaries,
             *publishing,
             *(self.otel.jobs() if self.otel else ()),
             *pinging,
+            *reading,
             _housekeeping("heartbeat", self._beat, HEARTBEAT_SECONDS, HOUSEKEEPING),
             _housekeeping("drills.follow", self.follower.follow, FOLLOW_SECONDS, DRILLS),
             _housekeeping("drills.slots", self.kept.drills.reconcile, RECONCILE_SECONDS, DRILLS),
+            _housekeeping("alarms.proofs", self._proofs.look, PROOFS_SECONDS, DRILLS),
+            _housekeeping("tasks", self._tasks.look, TASKS_SECONDS, DRILLS),
             _housekeeping("drills.watch", self.watch.look, self.settings.drills.check_seconds, DRILLS),
         )
 
@@ -381,6 +411,7 @@ class Daemon:
         core = self.core.health()
         self.prometheus.on_core(core.cached_keys, core.evicted_keys)
         self.prometheus.on_evacuated(evacuation.evacuated(self.core.overrides()))
+        self.prometheus.on_orders_unreadable(self.core.overrides_unreadable())
         health = self.health.standing().health
         self.prometheus.on_health(health)
         if not self._waiting:  # before the first round is over, "not healthy yet" is no news
@@ -421,10 +452,6 @@ def pool_of(canary: Canary) -> str:
     return f"{canary.region}.reading" if canary.kind in READING_KINDS else canary.region
 
 
-def _job_kind(canary: Canary) -> str:
-    return f"canary.{canary.kind}"
-
-
 def _housekeeping(name: str, action: Callable[[], object], interval_seconds: float, pool: str) -> Job:
     return Job(id=name, kind=name, action=action, interval_seconds=interval_seconds, pool=pool)
 
@@ -440,24 +467,9 @@ def pools_of(settings: Settings, canaries: Iterable[Canary]) -> dict[str, int]:
     pools = {pool: min(MOST_THREADS, number) for pool, number in looks.items()}
     if settings.health.deadman_url is not None:
         pools[DEADMAN] = 1  # a switch that does not answer holds its own thread alone
+    if settings.drills.evidence.store is not None:
+        pools[ELSEWHERE] = 1  # as with the switch
     if settings.otel.enabled:
         pools[OTEL_POOL] = 1
     # A sender may hang on a dead region for seconds: heartbeat and counting have threads left then.
     return {**pools, HOUSEKEEPING: 2 + len(settings.publish_regions), DRILLS: 1}
-
-
-def _cardinality(settings: Settings, subjects: tuple[Subject, ...], canaries: tuple[Canary, ...]) -> Cardinality:
-    kinds = {_job_kind(canary) for canary in canaries} | {"heartbeat", "drills.follow", "drills.slots", "drills.watch"}
-    if settings.cloudwatch.enabled:
-        kinds |= {CLOSE_KIND, SEND_KIND}
-    if settings.otel.enabled:
-        kinds |= {EXPORT_KIND}
-    if settings.health.deadman_url is not None:
-        kinds.add(DEADMAN)
-    return Cardinality(
-        subjects=subjects,
-        regions=settings.estate.regions,
-        publish_regions=settings.publish_regions if settings.cloudwatch.enabled else (),
-        job_kinds=sorted(kinds),
-        otel=settings.otel.enabled,
-    )

@@ -18,8 +18,10 @@ import structlog
 
 from kms_core.clock import Clock
 from kms_watchdog.health import USE_KINDS, Board, Health, Status, silent
+from kms_watchdog.redirects import Unmoved
 
 log = structlog.get_logger("deadman")
+_OPENER = urllib.request.build_opener(Unmoved)
 
 CHECK_SECONDS = 1.0
 """How often to see whether a round is over."""
@@ -61,7 +63,7 @@ class Switch:
         """
         request = urllib.request.Request(self.url, method=self.method)  # noqa: S310 - the configuration takes http and https alone
         try:
-            with urllib.request.urlopen(request, timeout=self.timeout_seconds):  # noqa: S310 - as above
+            with _OPENER.open(request, timeout=self.timeout_seconds):
                 return "success"
         except urllib.error.HTTPError as e:
             e.close()

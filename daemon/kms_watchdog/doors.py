@@ -1,4 +1,4 @@
-"""The ways from this process to the regions' KMS: address, trust and proxy as boto3 takes them, one resolver."""
+"""The ways from this process to the regions' services: address, trust and proxy as boto3 takes them, one resolver."""
 
 from __future__ import annotations
 
@@ -17,14 +17,18 @@ class Doors:
     def __init__(self, settings: Settings, resolver: Resolver | None = None) -> None:
         self._settings = settings
         self._resolver = resolver or Resolver()
-        self._ways: dict[str, aws.Way] = {}
+        self._ways: dict[tuple[str, str], aws.Way] = {}
         self._contexts: dict[tuple[str, bool], ssl.SSLContext] = {}
 
     def to_kms(self, region: str, *, check_times: bool = True) -> Connector:
         """Return what opens connections to `region`'s KMS; `check_times` as in `new_connection.without_times`."""
-        if region not in self._ways:
-            self._ways[region] = aws.way_to_kms(self._settings, region)
-        way = self._ways[region]
+        return self.to("kms", region, check_times=check_times)
+
+    def to(self, service: str, region: str, *, check_times: bool = True) -> Connector:
+        """Return what opens connections to `service` in `region`; `check_times` as for `to_kms`."""
+        if (service, region) not in self._ways:
+            self._ways[service, region] = aws.way_to(self._settings, service, region)
+        way = self._ways[service, region]
         parts = urlsplit(way.url)
         return Connector(
             Address(parts.hostname or "", parts.port or HTTPS_PORT),

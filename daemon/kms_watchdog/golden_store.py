@@ -176,7 +176,8 @@ class VisitedGoldenStore:
         try:
             if not path.exists():
                 return nothing
-            with closing(open_read_only(path, version=VERSION)) as db:
+            # Not while another thread here keeps one: who writes alone takes the file's index away as he closes it.
+            with self._lock, closing(open_read_only(path, version=VERSION)) as db:
                 return work(db)
         except (StateError, *_UNREADABLE) as e:
             raise GoldenError(f"{path.name}: {e}") from e

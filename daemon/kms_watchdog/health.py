@@ -7,7 +7,7 @@ makes nothing look fresh.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -161,11 +161,17 @@ def _next_state(before: State, failures: int, successes: int, why: Why | None) -
 
 
 def assess(
-    board: Board, breakers: Mapping[str, str], *, now: float, stale_after_seconds: Mapping[str, float]
+    board: Board,
+    breakers: Mapping[str, str],
+    *,
+    now: float,
+    stale_after_seconds: Mapping[str, float],
+    seen_in_part: Collection[str] = (),
 ) -> Health:
     """Return what `board` says at monotonic `now`; `breakers` is each region's breaker state.
 
-    `stale_after_seconds` is by kind of canary: how old an answer may be.
+    `stale_after_seconds` is by kind of canary: how old an answer may be. Of keys `seen_in_part`, which other watchdogs
+    look at in other regions, nobody here can say that they are usable nowhere.
 
     Degraded: something is down, stale, blind or never looked at, yet every key is usable somewhere. Unhealthy: a key is
     usable nowhere, or there is no fresh answer at all.
@@ -176,9 +182,12 @@ def assess(
         for subject, health in board.canaries.items()
         if subject.canary in USE_KINDS
     }
-    regions = {r: all(u for s, u in usable.items() if s.region == r) for r in _each(s.region for s in usable)}
-    keys = {k: any(u for s, u in usable.items() if s.key == k) for k in _each(s.key for s in usable)}
-    fatal = _fatal(board, keys, stale)
+    regions: dict[str, bool] = {}
+    keys: dict[str, bool] = {}
+    for subject, good in usable.items():  # once through: of thousands of keys, each is looked for among all of them
+        regions[subject.region] = regions.get(subject.region, True) and good
+        keys[subject.key] = keys.get(subject.key, False) or good
+    fatal = _fatal(board, {key: good for key, good in keys.items() if key not in seen_in_part}, stale)
     reasons = (*fatal, *_flaws(board, breakers, stale, now=now))
     status = Status.UNHEALTHY if fatal else Status.DEGRADED if reasons else Status.HEALTHY
     return Health(
@@ -223,10 +232,6 @@ def regions_down(board: Board) -> frozenset[str]:
     """Return the regions in which a round trip is down; silence is no evidence (a drill's canaries stop with it)."""
     down = (s for s, health in board.canaries.items() if health.state is State.DOWN)
     return frozenset(s.region for s in down if s.canary in USE_KINDS)
-
-
-def _each(names: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(names))
 
 
 def _fatal(board: Board, keys: Mapping[str, bool], stale: frozenset[Subject]) -> tuple[Reason, ...]:

@@ -13,9 +13,9 @@ from kms_core.clock import Clock
 from kms_watchdog import metrics
 from kms_watchdog.config import Settings
 from kms_watchdog.drills.follow import Follower
-from kms_watchdog.drills.schedule import DrillSchedule, start_drill
+from kms_watchdog.drills.schedule import DrillSchedule, StartDrill, start_drill
 from kms_watchdog.drills.slot_ledger import SlotLedger
-from kms_watchdog.drills.watch import DrillWatch, start_healer
+from kms_watchdog.drills.watch import DrillWatch, StartHealer, start_healer
 from kms_watchdog.logs import count_lines
 from kms_watchdog.sinks.history import HistorySink
 from kms_watchdog.sinks.log import LogSink
@@ -47,13 +47,24 @@ class Kept:
                 closing.callback(close)
 
 
-def open_kept(settings: Settings, config_path: Path, folder: StateFolder, clock: Clock, *, estate: str = "") -> Kept:
+def open_kept(
+    settings: Settings,
+    config_path: Path,
+    folder: StateFolder,
+    clock: Clock,
+    *,
+    estate: str = "",
+    starts_drills: StartDrill | None = None,
+    starts_healers: StartHealer | None = None,
+) -> Kept:
     """Open the state folder's files; the processes it starts read `config_path`, and of it the tables of `estate`.
+
+    `starts_drills` and `starts_healers` are other ways to start them; None: each a process of its own.
 
     Raises:
         StateError: one of them cannot be used.
     """
-    exposition = Exposition()
+    exposition = Exposition(place=settings.replicas.place)
     follower = Follower(settings.state.dir)
     arguments = ("--config", str(config_path), *(("--estate", estate) if estate else ()))
     return Kept(
@@ -67,12 +78,15 @@ def open_kept(settings: Settings, config_path: Path, folder: StateFolder, clock:
         ),
         queue=MetricQueue(folder.metric_queue, clock),
         follower=follower,
-        watch=DrillWatch(settings.state.dir, exposition, clock, start=start_healer(arguments), follower=follower),
+        watch=DrillWatch(
+            settings.state.dir, exposition, clock, start=starts_healers or start_healer(arguments), follower=follower
+        ),
         drills=DrillSchedule(
             settings.state.dir,
             SlotLedger(folder.slots, clock),
             exposition,
             clock,
-            start=start_drill(arguments, folder.drill_log),
+            start=starts_drills or start_drill(arguments, folder.drill_log),
+            runs=follower.runs,
         ),
     )

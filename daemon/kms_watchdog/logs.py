@@ -13,6 +13,7 @@ from structlog.typing import EventDict, Processor
 
 from kms_core.clock import Clock
 from kms_watchdog.config import Log
+from kms_watchdog.terminal import one_line
 
 LEVELS = ("debug", "info", "warning", "error", "critical")
 
@@ -85,6 +86,7 @@ def _console(*, colours: bool) -> list[Processor]:
     return [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         _without_none,
+        _one_line,
         structlog.dev.ConsoleRenderer(
             timestamp_key="at_utc",
             pad_event_to=24,
@@ -103,3 +105,8 @@ def _in_order(_logger: Any, _name: str, event: EventDict) -> EventDict:
 
 def _without_none(_logger: Any, _name: str, event: EventDict) -> EventDict:
     return {name: value for name, value in event.items() if value is not None}
+
+
+def _one_line(_logger: Any, _name: str, event: EventDict) -> EventDict:
+    """Spell out what would begin another line, or act on the terminal: some words come from servers and files."""
+    return {name: one_line(value) if isinstance(value, str) else value for name, value in event.items()}

@@ -13,6 +13,8 @@ from typing import Literal
 
 PREFIX = "kms_watchdog_"
 
+PLACE = "place"
+"""The label that every series has besides, where several watchdogs share an estate (`[replicas]`)."""
 LATENCY_BUCKETS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Seconds; cut for round trips of some tens of ms in a region and 60 to 160 ms across regions."""
 LAG_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0)
@@ -127,13 +129,13 @@ ALARM_DEFINITIONS = Metric(
 ALARM_LAST_FIRED = Metric(
     "alarm_last_fired_timestamp_seconds",
     "gauge",
-    "When a drill last saw the alarm fire; system is where: cloudwatch or prometheus.",
+    "When a drill or a proof last saw the alarm fire, 0 for never; system is where: cloudwatch or prometheus.",
     ("alarm", "system"),
 )
 ALARM_LAST_CLEARED = Metric(
     "alarm_last_cleared_timestamp_seconds",
     "gauge",
-    "When a drill last saw it clear after that.",
+    "When it was last seen to clear after that; 0 is never.",
     ("alarm", "system"),
 )
 KMS_RETRIES = Metric(
@@ -156,6 +158,9 @@ KEYS_QUARANTINED = Metric(
 )
 OVERRIDES_UNREADABLE = Metric(
     "overrides_unreadable_total", "counter", "Times that people's orders about regions could not be read any more."
+)
+ORDERS_UNREADABLE = Metric(
+    "region_orders_unreadable", "gauge", "Whether people's orders about regions cannot be read now."
 )
 KMS_REQUESTS = Metric(
     "kms_requests_total",
@@ -190,6 +195,12 @@ DRILL_INTERVAL = Metric("drill_interval_seconds", "gauge", "How often the drill 
 DRILL_SLOTS_MISSED = Metric(
     "drill_slots_missed_total", "counter", "Scheduled drills whose window closed without a run.", ("drill",)
 )
+DRILL_MISSED_SLOT = Metric(
+    "drill_missed_slot_timestamp_seconds",
+    "gauge",
+    "When the drill was due last, if that slot's window closed without a run; else 0.",
+    ("drill",),
+)
 DRILL_DETECTION = Metric(
     "drill_detection_seconds", "gauge", "Fault to open breaker, in the last drill that was judged.", ("drill",)
 )
@@ -207,6 +218,15 @@ FAULTS_HEALED = Metric(
     ("drill", "reason"),
 )
 HEAL_FAILURES = Metric("heal_failures_total", "counter", "Attempts to heal that failed.")
+TASK_LAST_DONE = Metric(
+    "task_last_done_timestamp_seconds", "gauge", "When the regular task was last done; 0 is never.", ("task",)
+)
+TASK_DUE = Metric(
+    "task_due_timestamp_seconds",
+    "gauge",
+    "When the regular task is to be done at the latest; 0 is that nobody can tell.",
+    ("task",),
+)
 DEADMAN_PINGS = Metric(
     "deadman_pings_total", "counter", "Pings of the dead man's switch: success, refused, unreachable.", ("result",)
 )

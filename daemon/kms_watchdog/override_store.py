@@ -22,6 +22,7 @@ from kms_core.overrides import (
 )
 from kms_watchdog import aws
 from kms_watchdog.config import Settings
+from kms_watchdog.durable import sync_folder
 from kms_watchdog.evacuation import document
 
 T = TypeVar("T")
@@ -115,6 +116,7 @@ class FileStore:
             file.flush()
             os.fsync(file.fileno())
         draft.replace(self.path)
+        sync_folder(self.path.parent)  # else a power cut may bring the old orders back
 
 
 class Parameters(Protocol):

@@ -22,7 +22,7 @@ from kms_watchdog.web.app import Watched
 
 log = structlog.get_logger("daemon")
 
-FIXED = (("state", "dir"), ("http",), ("prometheus", "enabled"))
+FIXED = (("state", "dir"), ("http",), ("prometheus", "enabled"), ("replicas", "place"))
 
 
 class Reloading:
@@ -49,6 +49,8 @@ class Reloading:
         self._hurry = hurry
         self._daemon, self._load, self._build, self._set_log = daemon, load, build, set_log
         self._clock: Clock = daemon.clock
+        self._threads_ended = True
+        """Of all daemons that another took over from: one of their looks may hang still."""
         self._tell(ok=True)
 
     def __getattr__(self, name: str) -> Any:
@@ -78,6 +80,7 @@ class Reloading:
         self._set_log(settings.log)
         ended = daemon.take_over(self._daemon, hurry=self._hurry)
         self._daemon = daemon
+        self._threads_ended = self._threads_ended and ended
         self._tell(ok=True)
         log.info("config.reloaded", canaries=len(daemon.canaries), threads_ended=ended)
         return True
@@ -91,8 +94,8 @@ class Reloading:
         return self._daemon.end_drills()
 
     def stop(self, *, spent_seconds: float = 0.0) -> bool:
-        """Stop the daemon that runs now; return whether every thread has ended."""
-        return self._daemon.stop(spent_seconds=spent_seconds)
+        """Stop the daemon that runs now; return whether every thread is known to have ended, of those before it too."""
+        return self._daemon.stop(spent_seconds=spent_seconds) and self._threads_ended
 
     def _tell(self, *, ok: bool) -> None:
         exposition = self._daemon.exposition

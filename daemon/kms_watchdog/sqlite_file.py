@@ -6,11 +6,13 @@ one; a change that they cannot live with begins a new hundred. A file of the sam
 
 from __future__ import annotations
 
+import functools
 import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -24,6 +26,9 @@ log = structlog.get_logger("sqlite")
 T = TypeVar("T")
 
 MAX_WAITING = 10_000
+CHECK_AT_ONCE_BYTES = 32 * 2**20
+"""A larger file is looked through while it is in use: a gibibyte takes five seconds, in which nobody would watch."""
+CHECK_AFTER_SECONDS = 10.0  # the first looks come before it: it reads the whole file
 CLOSE_SECONDS = 2.0  # a stop has ten seconds for all files together; what was committed is safe without closing
 HUNDRED = 100
 Migration = Callable[[sqlite3.Connection], object]
@@ -47,8 +52,12 @@ class SqliteFile:
         clock: Clock,
         migrations: Mapping[int, Migration] = _NONE,
         durable: bool = False,
+        check_at_once_bytes: int = CHECK_AT_ONCE_BYTES,
     ) -> None:
         """Open or make `path`. A damaged file is moved aside, said loudly, and started anew.
+
+        Of a large file the damage may be found only when it is in use: by who meets it, or by a look through all of it
+        that begins some seconds later. What was written to it until then is moved aside with it.
 
         Args:
             path: of the file.
@@ -58,6 +67,7 @@ class SqliteFile:
             migrations: by number, what brings a file there from the number before. All that a file needs run in one
                 transaction; what `schema` makes by itself (a new table, a new index) needs none.
             durable: sync every commit (`synchronous=FULL`), at some 0.4 ms each.
+            check_at_once_bytes: of a file no larger than this all pages are looked at before it is used.
 
         Raises:
             StateError: it was written by a newer version that this one cannot live with, or it cannot be opened at all.
@@ -65,6 +75,11 @@ class SqliteFile:
         self.path = path
         self._schema, self._version, self._clock = schema, version, clock
         self._migrations, self._synchronous = migrations, "FULL" if durable else "NORMAL"
+        self._check_at_once_bytes = check_at_once_bytes
+        self._checking: threading.Thread | None = None
+        """Looks through a file that is in use already; None: it was looked through before."""
+        self._reader: sqlite3.Connection | None = None
+        self._closing = threading.Event()
         self._waiting: queue.Queue[_Work | None] = queue.Queue(MAX_WAITING)
         opened: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, args=(opened,), name=f"sqlite-{path.stem}", daemon=True)
@@ -91,6 +106,10 @@ class SqliteFile:
 
     def close(self) -> None:
         """Finish what is waiting and close the file; from a disk that stands still it lets go, and says so."""
+        self._closing.set()
+        if (reader := self._reader) is not None:
+            with suppress(sqlite3.ProgrammingError):  # it has just closed itself
+                reader.interrupt()
         try:
             self._waiting.put(None, timeout=CLOSE_SECONDS)
         except queue.Full:
@@ -107,12 +126,59 @@ class SqliteFile:
             error = e if isinstance(e, StateError) else StateError(f"{self.path}: cannot be opened: {e}")
             opened.set_exception(error)
             return
+        if self._checking is not None:
+            self._checking.start()
         opened.set_result(None)
         try:
             while (item := self._waiting.get()) is not None:
-                _do(connection, *item)
+                connection = self._do(connection, *item)
         finally:
             connection.close()
+
+    def _do(
+        self, connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], Any], done: Future[Any]
+    ) -> sqlite3.Connection:
+        """Do `work` in a transaction, and return the connection for what comes next: damage begins a new file."""
+        if not done.set_running_or_notify_cancel():
+            return connection
+        try:
+            try:
+                result = _in_transaction(connection, work)
+            except sqlite3.DatabaseError as e:
+                if self._checking is None or type(e) is not sqlite3.DatabaseError:  # its children are no damage
+                    raise
+                connection = self._begin_anew(connection, e)
+                result = _in_transaction(connection, work)
+        except Exception as e:  # noqa: BLE001 - it belongs to who asked: the future carries it over
+            done.set_exception(e)
+        else:
+            done.set_result(result)
+        return connection
+
+    def _begin_anew(self, connection: sqlite3.Connection, why: sqlite3.DatabaseError) -> sqlite3.Connection:
+        """Move the damaged file aside and return a connection to a new one; both can fail as at a start."""
+        self._checking = None
+        connection.close()
+        self._say_damaged(why)
+        return self._connect()
+
+    def _check_later(self) -> None:
+        """Look through the whole file from beside its owner, and have the owner meet what was found."""
+        if self._clock.wait(self._closing, CHECK_AFTER_SECONDS):
+            return
+        try:
+            self._reader = open_read_only(self.path, version=self._version)
+            try:
+                found = "" if _sound(self._reader) else "quick_check found damage"
+            finally:
+                reader, self._reader = self._reader, None
+                reader.close()
+        except (sqlite3.Error, StateError) as e:
+            found = "" if isinstance(e, StateError | sqlite3.OperationalError) else str(e)  # closed meanwhile, or moved
+        if found:
+            self._waiting.put((functools.partial(_raise, sqlite3.DatabaseError(found)), Future()))
+        else:
+            self._checking = None
 
     def _open(self) -> sqlite3.Connection:
         try:
@@ -120,16 +186,20 @@ class SqliteFile:
         except sqlite3.DatabaseError as e:
             if isinstance(e, sqlite3.OperationalError):
                 raise  # the disk or the rights, not the content: moving the file aside would mend nothing
-            aside = self._move_aside()
-            log.error("sqlite.damaged", file=str(self.path), moved_to=str(aside), error=str(e))  # noqa: TRY400 - its text says it all
+            self._checking = None
+            self._say_damaged(e)
             return self._connect()
 
     def _connect(self) -> sqlite3.Connection:
+        if self.path.exists() and self.path.stat().st_size > self._check_at_once_bytes:
+            self._checking = threading.Thread(
+                target=self._check_later, name=f"sqlite-check-{self.path.stem}", daemon=True
+            )
         connection = sqlite3.connect(self.path, timeout=5.0)
         try:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute(f"PRAGMA synchronous={self._synchronous}")
-            if connection.execute("PRAGMA quick_check").fetchone() != ("ok",):
+            if self._checking is None and not _sound(connection):
                 raise sqlite3.DatabaseError("quick_check found damage")  # noqa: TRY301 - as if SQLite had
             self._bring_up(connection, schema_version(connection, self.path, ours=self._version))
         except BaseException:
@@ -158,6 +228,10 @@ class SqliteFile:
         connection.commit()
         if found and found < self._version:
             log.info("sqlite.migrated", file=str(self.path), from_schema=found, to_schema=self._version)
+
+    def _say_damaged(self, why: sqlite3.DatabaseError) -> None:
+        aside = self._move_aside()
+        log.error("sqlite.damaged", file=str(self.path), moved_to=str(aside), error=str(why))
 
     def _move_aside(self) -> Path:
         aside = self.path.with_name(f"{self.path.name}.damaged-{self._clock.now_utc():%Y%m%dT%H%M%SZ}")
@@ -210,13 +284,14 @@ def _statements(script: str) -> Iterator[str]:
             statement = ""
 
 
-def _do(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], Any], done: Future[Any]) -> None:
-    if not done.set_running_or_notify_cancel():
-        return
-    try:
-        with connection:
-            result = work(connection)
-    except Exception as e:  # noqa: BLE001 - it belongs to who asked: the future carries it over
-        done.set_exception(e)
-    else:
-        done.set_result(result)
+def _sound(connection: sqlite3.Connection) -> bool:
+    return bool(connection.execute("PRAGMA quick_check").fetchone() == ("ok",))
+
+
+def _in_transaction(connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
+    with connection:
+        return work(connection)
+
+
+def _raise(found: sqlite3.DatabaseError, _: sqlite3.Connection) -> None:
+    raise found

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from kms_watchdog.durable import make_folders
+
 NETWORK_FILE_SYSTEMS = frozenset({"nfs", "nfs4", "cifs", "smb3", "efs", "9p", "ceph", "fuse.sshfs"})
 
 
@@ -55,12 +57,12 @@ class StateFolder:
             StateError: it cannot be made or written, or lies on a network file system.
         """
         try:
-            self.path.mkdir(mode=0o750, parents=True, exist_ok=True)
+            make_folders(self.path, mode=0o750)
         except OSError as e:
             raise StateError(f"{self.path}: state.dir cannot be made: {e.strerror}") from e
         if not os.access(self.path, os.W_OK | os.X_OK):
             raise StateError(f"{self.path}: state.dir cannot be written by this user")
-        kind = file_system(self.path, _mounts())
+        kind = file_system(self.path, mounts())
         if kind in NETWORK_FILE_SYSTEMS:
             raise StateError(f"{self.path}: state.dir lies on {kind}; SQLite and locks need a local disk")
 
@@ -112,10 +114,10 @@ class StateFolder:
         self.http.unlink(missing_ok=True)
 
 
-def file_system(path: Path, mounts: str) -> str:
-    """Return the kind of file system that `path` is on, from the text of /proc/mounts; empty if it does not say."""
+def file_system(path: Path, mounted: str) -> str:
+    """Return the kind of file system that `path` is on, from the text of `mounts`; empty if it does not say."""
     best, kind = "", ""
-    for line in mounts.splitlines():
+    for line in mounted.splitlines():
         _, point, name, *_ = [*line.split(" "), "", "", ""]
         point = point.replace("\\040", " ")
         if path.is_relative_to(point or "/nowhere") and len(point) >= len(best):
@@ -123,8 +125,10 @@ def file_system(path: Path, mounts: str) -> str:
     return kind
 
 
-def _mounts() -> str:
+def mounts() -> str:
+    """Return what this process sees mounted, as Linux writes it; empty where it does not."""
     try:
-        return Path("/proc/mounts").read_text(encoding="utf-8", errors="replace")
+        # /proc/mounts leads here too, but is not there under systemd's `ProcSubset=pid`.
+        return Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""  # not Linux: nothing to go by

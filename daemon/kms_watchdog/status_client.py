@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import http.client
-import json
+import ipaddress
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kms_watchdog import durations
+from kms_watchdog.json_text import read_json
 
 TIMEOUT_SECONDS = 5.0
 MAX_BYTES = 32 * 1024 * 1024
@@ -82,7 +84,7 @@ def fetch(url: str, token: str | None) -> dict[str, Any]:
     if response.status != _OK:
         raise NoAnswerError(f"{url} answers {response.status} {response.reason}")
     try:
-        document = json.loads(body)
+        document = read_json(body)
         view(document)
     except (ValueError, TypeError, AttributeError, KeyError) as e:
         raise NoAnswerError(f"{url} answers, but not with a status document") from e
@@ -96,11 +98,33 @@ def may_carry_token(url: str) -> bool:
 
 
 def running_url(http_json: Path) -> str | None:
-    """Return where the daemon of this state folder answers; None: none runs."""
+    """Return where the daemon of this state folder answers; None: none runs.
+
+    It answers on an address of this machine. A file that leads elsewhere is not the daemon's, and is not believed:
+    whoever reads it would send a request, and over TLS the token, to whoever wrote it.
+    """
     try:
-        return str(json.loads(http_json.read_text(encoding="utf-8"))["url"])
+        url = str(read_json(http_json.read_text(encoding="utf-8"))["url"])
+        address = urlsplit(url)
+        ours = address.scheme == "http" and address.port and is_of_this_machine(address.hostname or "")
     except (OSError, ValueError, TypeError, KeyError):
         return None
+    return url if ours else None
+
+
+def is_of_this_machine(host: str) -> bool:
+    """Return whether `host`, an IP address in digits, is one of this machine's own. Sends nothing."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET  # noqa: PLR2004 - IP's own number
+    with socket.socket(family, socket.SOCK_STREAM) as one:
+        try:
+            one.bind((host, 0))  # the kernel lends nobody else's address
+        except OSError:
+            return False
+    return not address.is_multicast
 
 
 def view(document: Mapping[str, Any]) -> View:
@@ -120,7 +144,10 @@ def view(document: Mapping[str, Any]) -> View:
         reasons=tuple(dict.fromkeys(_reason(reason) for reason in _list(document, "reasons"))),
         regions=tuple(_region(region) for region in _list(document, "regions")),
         keys=tuple(
-            Row((str(key.get("purpose", "")), str(key.get("alias", "")), _usable(key)), bool(key.get("usable")))
+            Row(
+                (str(key.get("purpose", "")), str(key.get("alias", "")), _usable(key)),
+                key.get("usable", False) is not False,
+            )
             for key in _list(document, "keys")
         ),
         troubles=tuple(_trouble(canary, now_utc) for canary in canaries if _troubled(canary)),
@@ -141,13 +168,17 @@ def _reason(reason: Mapping[str, Any]) -> str:
 
 def _region(region: Mapping[str, Any]) -> Row:
     healthy, breaker = bool(region.get("healthy")), str(region.get("breaker", ""))
-    cells = (str(region.get("region", "")), "healthy" if healthy else "down", f"breaker {breaker}")
+    elsewhere = region.get("watched") is False  # other places look at it, and this one cannot tell
+    said = "healthy" if healthy else "looked at elsewhere" if elsewhere else "down"
+    cells = (str(region.get("region", "")), said, f"breaker {breaker}")
     times = (f"{name} {_milliseconds(region.get(f'{name}_seconds'))}" for name in ("p50", "p99"))
-    return Row((*cells, *times), healthy and breaker == "closed")
+    return Row((*cells, *times), (healthy or elsewhere) and breaker == "closed")
 
 
 def _usable(key: Mapping[str, Any]) -> str:
-    return "usable" if key.get("usable") else "usable nowhere"
+    if key.get("usable"):
+        return "usable"
+    return "not usable where this place looks" if key.get("watched") is False else "usable nowhere"
 
 
 def _troubled(canary: Mapping[str, Any]) -> bool:
@@ -176,6 +207,9 @@ def _drills(document: Mapping[str, Any]) -> Iterator[str]:
     for drill in _list(document, "drills"):
         if drill.get("active"):
             yield " ".join(str(drill[part]) for part in ("drill", "region", "phase", "run_id") if drill.get(part))
+        elif drill.get("killed"):
+            words = " ".join(str(drill[part]) for part in ("drill", "region", "run_id") if drill.get(part))
+            yield f"{words}: killed, not yet undone"
 
 
 def _milliseconds(seconds: object) -> str:

@@ -9,9 +9,14 @@ from typing import Any
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as model
 
-from kms_dashboards import overview
+from kms_dashboards import drills, internals, keys, overview
 
-BUILDERS: Mapping[str, Callable[[], model.Dashboard]] = {"overview.json": overview.build}
+BUILDERS: Mapping[str, Callable[[], model.Dashboard]] = {
+    "drills.json": drills.build,
+    "internals.json": internals.build,
+    "keys-and-estate.json": keys.build,
+    "overview.json": overview.build,
+}
 
 
 def render(name: str) -> str:
@@ -19,8 +24,9 @@ def render(name: str) -> str:
     document = json.loads(json.dumps(BUILDERS[name](), cls=JSONEncoder))
     for number, panel in enumerate(_panels(document), start=1):
         panel["id"] = number  # the SDK gives panels none, and every row 0
-    for annotation in document.get("annotations", {}).get("list", []):
-        annotation.pop("placement", None)  # unasked, and unknown to Grafana 10
+    links = [link for outer in (document, *_panels(document)) for link in outer.get("links", [])]
+    for placed in (*document["annotations"]["list"], *links):
+        placed.pop("placement", None)  # unasked, and unknown to Grafana 10
     return json.dumps(document, indent=2, sort_keys=True) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""The command `kms-local`: a local AWS, a local Toxiproxy, and the demo."""
+"""The command `kms-local`: a local AWS, a local Toxiproxy, the demo and the game day."""
 
 from __future__ import annotations
 
@@ -18,6 +18,11 @@ _COMMANDS = {  # name: (module, the extras it needs, what the list says)
         "kms_local.demo.command",
         "drills,local",
         "Run the watchdog over three local regions, through a drill, to a verdict.",
+    ),
+    "game-day": (
+        "kms_local.game_day.command",
+        "drills,local",
+        "Lose a region under the example application's load; time each step.",
     ),
     "fault": ("kms_local.fault_command", "local", "Switch faults of a running server's API on and off."),
     "pager": ("kms_local.pager_command", "local", "Print what SNS delivers: a subscriber for the local alarms."),

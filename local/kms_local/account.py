@@ -19,6 +19,7 @@ from kms_local.kms.keys import Estate, make_estate
 from kms_local.kms.snapshot import from_document, to_document
 from kms_local.request_log import RequestLog
 from kms_local.serve_settings import ServeError, ServeSettings
+from kms_local.trails import Trails
 from kms_local.wire.issued import Issued, issue
 
 _LOOPBACK = ("localhost", "127.0.0.1")
@@ -40,6 +41,7 @@ class Account:
     faults: Faults
     log: RequestLog
     kept: KeptState
+    trails: Trails
 
 
 def open_account(
@@ -55,6 +57,7 @@ def open_account(
         issued = _issued(settings, kept, clock.now())
         identities = _identities(settings, entropy, kept)
         estate = _estate(settings, entropy, kept)
+        trails = _trails(settings, kept)
     except KeptStateError as e:
         raise ServeError(str(e)) from e
     ca_file = settings.ca_file
@@ -75,6 +78,7 @@ def open_account(
         faults=Faults(random.Random(entropy(8)), clock),  # noqa: S311  which requests a fault hits is no secret
         log=log,
         kept=kept,
+        trails=trails,
     )
 
 
@@ -116,6 +120,13 @@ def _estate(settings: ServeSettings, entropy: Callable[[int], bytes], kept: Kept
         )
     kept.keep("estate", partial(to_document, estate))
     return estate
+
+
+def _trails(settings: ServeSettings, kept: KeptState) -> Trails:
+    trails = Trails(settings.account_id)
+    kept.read("trails", trails.restore)
+    kept.keep("trails", trails.to_document)
+    return trails
 
 
 def _identities(settings: ServeSettings, entropy: Callable[[int], bytes], kept: KeptState) -> Identities:

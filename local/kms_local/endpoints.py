@@ -13,7 +13,7 @@ from kms_local.wire.signature import Credentials
 
 FILE_NAME = "endpoints.json"
 CREDENTIALS_FILE_NAME = "credentials"
-_OTHERS = ("cloudwatch", "sns", "sts", "iam")
+_OTHERS = ("cloudwatch", "sns", "sts", "iam", "cloudtrail")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kms_local.clock import Clock
+from kms_local.cloudtrail import Trail
 from kms_local.faults import Fate, Faults
 from kms_local.identities import Identities, Identity
+from kms_local.trails import Trails
 from kms_local.wire.errors import ServiceError
 from kms_local.wire.exchange import Request
 from kms_local.wire.signature import Credentials, verify
@@ -26,6 +28,9 @@ class Gate:
     entropy: Callable[[int], bytes]
     faults: Faults
     changed: Callable[[], None]  # called before the answer to a request that changed what a restart must know
+    roles_changed: Callable[[], None]  # the same, of IAM: clients find the credentials of roles in files
+    trails: Trails  # the account's, all regions' alike
+    trail: Trail = field(default_factory=Trail)
 
     def now(self) -> float:
         """Return POSIX time, in seconds."""

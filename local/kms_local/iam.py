@@ -1,4 +1,4 @@
-"""IAM, read-only: the roles as they were handed over, in the answers of IAM's API. Global: signed for us-east-1."""
+"""IAM: the roles as they were handed over or changed since, by IAM's API. Global: signed for us-east-1."""
 
 from __future__ import annotations
 
@@ -14,16 +14,21 @@ from kms_local.clock import iso_utc
 from kms_local.identities import Identities
 from kms_local.wire.errors import ServiceError
 from kms_local.wire.query_front import Form, ListOf, Shape, XmlValue, members_of
+from kms_watchdog.estate.policy import PolicyError
 
 NAMESPACE = "https://iam.amazonaws.com/doc/2010-05-08/"
 VERSION = "2010-05-08"
 SIGNING_REGION = "us-east-1"
 """For which requests are signed, wherever they arrive."""
 _MAX_PAGE, _PAGE, _MAX_DIGITS = 1000, 100, 4
-_NOT_FOUND = 404
+_NOT_FOUND, _CONFLICT = 404, 409
 _MARKER = re.compile(rb"from:(\d{1,9})")
 _FILTER: Mapping[str, Shape] = {"Filter": ListOf(str)}
 _AWS_POLICIES = "arn:aws:iam::aws:policy/"
+_ROLE_NAME = re.compile(r"[\w+=,.@-]{1,64}", re.ASCII)
+_POLICY_NAME = re.compile(r"[\w+=,.@-]{1,128}", re.ASCII)
+READING = ("Get", "List")
+"""How operations begin that change nothing."""
 
 
 def get_role(identities: Identities, form: Form) -> XmlValue:
@@ -44,7 +49,7 @@ def get_role_policy(identities: Identities, form: Form) -> XmlValue:
         if one.get("PolicyName") == wanted:
             document = _encoded(one.get("PolicyDocument"))
             return {"RoleName": role["RoleName"], "PolicyName": wanted, "PolicyDocument": document}
-    raise _no_such(f"The role policy with name {wanted} cannot be found.")
+    raise _no_such_policy(wanted)
 
 
 def list_attached_role_policies(identities: Identities, form: Form) -> XmlValue:
@@ -87,6 +92,80 @@ def get_account_authorization_details(identities: Identities, form: Form) -> Xml
     }
 
 
+def put_role_policy(identities: Identities, form: Form) -> XmlValue:
+    """Put an inline policy in a role, in the place of one of that name; the role's sessions live by it at once.
+
+    AWS takes some seconds until every region knows it.
+    """
+    role, name = _named(identities, form), _required(form, "PolicyName")
+    if not _POLICY_NAME.fullmatch(name):
+        raise ServiceError("ValidationError", "The specified value for policyName is invalid.")
+    others = [one for one in _inline(role) if one.get("PolicyName") != name]
+    document = _json(_required(form, "PolicyDocument"))
+    _replace_inline(identities, role, [*others, {"PolicyName": name, "PolicyDocument": document}])
+    return {}
+
+
+def delete_role_policy(identities: Identities, form: Form) -> XmlValue:
+    """Take an inline policy out of a role."""
+    role, name = _named(identities, form), _required(form, "PolicyName")
+    others = [one for one in _inline(role) if one.get("PolicyName") != name]
+    if len(others) == len(_inline(role)):
+        raise _no_such_policy(name)
+    _replace_inline(identities, role, others)
+    return {}
+
+
+def create_role(identities: Identities, form: Form) -> XmlValue:
+    """Make a role with a trust policy and no other; it gets credentials, as if a task ran under it."""
+    name, trust = _required(form, "RoleName"), _required(form, "AssumeRolePolicyDocument")
+    if name in identities.roles:
+        raise ServiceError("EntityAlreadyExists", f"Role with name {name} already exists.", status=_CONFLICT)
+    if not _ROLE_NAME.fullmatch(name):
+        raise ServiceError("ValidationError", "The specified value for roleName is invalid.")
+    if (path := form.optional("Path") or "/") != "/" or form.optional("Tags.member.1.Key"):
+        raise ServiceError("ValidationError", f"no tags of roles and no path but / are served here: {path}")
+    made: dict[str, Any] = {"RoleName": name, "AssumeRolePolicyDocument": _json(trust)}
+    if boundary := form.optional("PermissionsBoundary"):
+        _policy(identities, form, "PermissionsBoundary")
+        made["PermissionsBoundary"] = {"PermissionsBoundaryArn": boundary}
+    _replace_all(identities, [*_roles(identities), made])
+    return {"Role": _role(identities, made)}
+
+
+def put_role_permissions_boundary(identities: Identities, form: Form) -> XmlValue:
+    """Let a role do at most what a managed policy says."""
+    role = _named(identities, form)
+    _policy(identities, form, "PermissionsBoundary")
+    boundary = {"PermissionsBoundaryArn": form.optional("PermissionsBoundary")}
+    changed = {**role, "PermissionsBoundary": boundary}
+    _replace_all(identities, [changed if one is role else one for one in _roles(identities)])
+    return {}
+
+
+def create_policy(identities: Identities, form: Form) -> XmlValue:
+    """Make a managed policy, in its first version."""
+    name, document = _required(form, "PolicyName"), _json(_required(form, "PolicyDocument"))
+    if not _POLICY_NAME.fullmatch(name) or (form.optional("Path") or "/") != "/":
+        raise ServiceError("ValidationError", "The specified value for policyName or path is invalid.")
+    arn = f"arn:aws:iam::{identities.account_id}:policy/{name}"
+    if any(one["Arn"] == arn for one in _policies(identities)):
+        message = f"A policy called {name} already exists. Duplicate names are not allowed."
+        raise ServiceError("EntityAlreadyExists", message, status=_CONFLICT)
+    version = {"VersionId": "v1", "IsDefaultVersion": True, "Document": document}
+    made = {"PolicyName": name, "Arn": arn, "PolicyVersionList": [version]}
+    _replace(identities, {"Policies": [*_policies(identities), made]})
+    return {"Policy": _managed(identities, made)}
+
+
+def update_assume_role_policy(identities: Identities, form: Form) -> XmlValue:
+    """Let others assume a role than before."""
+    role = _named(identities, form)
+    changed = {**role, "AssumeRolePolicyDocument": _json(_required(form, "PolicyDocument"))}
+    _replace_all(identities, [changed if one is role else one for one in _roles(identities)])
+    return {}
+
+
 Operation = Callable[[Identities, Form], XmlValue]
 
 OPERATIONS: Mapping[str, Operation] = {
@@ -97,6 +176,12 @@ OPERATIONS: Mapping[str, Operation] = {
     "GetPolicy": get_policy,
     "GetPolicyVersion": get_policy_version,
     "GetAccountAuthorizationDetails": get_account_authorization_details,
+    "CreateRole": create_role,
+    "CreatePolicy": create_policy,
+    "PutRolePermissionsBoundary": put_role_permissions_boundary,
+    "UpdateAssumeRolePolicy": update_assume_role_policy,
+    "PutRolePolicy": put_role_policy,
+    "DeleteRolePolicy": delete_role_policy,
 }
 
 
@@ -126,8 +211,8 @@ def _named(identities: Identities, form: Form) -> Mapping[str, Any]:
     raise _no_such(f"The role with name {name} cannot be found.")
 
 
-def _policy(identities: Identities, form: Form) -> Mapping[str, Any]:
-    arn = _required(form, "PolicyArn")
+def _policy(identities: Identities, form: Form, member: str = "PolicyArn") -> Mapping[str, Any]:
+    arn = _required(form, member)
     for policy in _policies(identities):
         if policy["Arn"] == arn:
             return policy
@@ -136,6 +221,29 @@ def _policy(identities: Identities, form: Form) -> Mapping[str, Any]:
 
 def _inline(role: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return list(role.get("RolePolicyList", []))
+
+
+def _replace_inline(identities: Identities, role: Mapping[str, Any], policies: Sequence[Mapping[str, Any]]) -> None:
+    changed = {**role, "RolePolicyList": list(policies)}
+    _replace_all(identities, [changed if one is role else one for one in _roles(identities)])
+
+
+def _replace_all(identities: Identities, roles: Sequence[Mapping[str, Any]]) -> None:
+    _replace(identities, {"RoleDetailList": list(roles)})
+
+
+def _replace(identities: Identities, members: Mapping[str, Any]) -> None:
+    try:
+        identities.replace_roles({**identities.document, **members})
+    except PolicyError as e:
+        raise ServiceError("MalformedPolicyDocument", str(e)) from e
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as e:
+        raise ServiceError("MalformedPolicyDocument", str(e)) from e
 
 
 def _attached(role: Mapping[str, Any]) -> list[XmlValue]:
@@ -152,6 +260,10 @@ def _required(form: Form, name: str) -> str:
         message = f"Value null at '{member}' failed to satisfy constraint: Member must not be null"
         raise ServiceError("ValidationError", f"1 validation error detected: {message}")
     return value
+
+
+def _no_such_policy(name: str) -> ServiceError:
+    return _no_such(f"The role policy with name {name} cannot be found.")
 
 
 def _no_such(message: str) -> ServiceError:

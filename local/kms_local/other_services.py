@@ -1,10 +1,10 @@
-"""CloudWatch, SNS, STS and IAM behind one listener a region: the request itself says whom it is meant for."""
+"""CloudWatch, SNS, STS, IAM and CloudTrail behind one listener a region: the request says whom it is meant for."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kms_local import iam, sts
+from kms_local import cloudtrail, iam, sts, trails
 from kms_local.cloudwatch import service as cloudwatch
 from kms_local.cloudwatch.service import CloudWatchService
 from kms_local.gate import Gate
@@ -13,6 +13,8 @@ from kms_local.sns import operations as sns
 from kms_local.sns.topics import Topics
 from kms_local.wire.errors import ServiceError
 from kms_local.wire.exchange import Request, Response
+from kms_local.wire.json_front import unknown_operation
+from kms_local.wire.params import Params
 from kms_local.wire.query_front import Form, XmlValue, parse_form, xml_answer, xml_refusal
 
 _ON_SUBSCRIPTIONS = frozenset({"Unsubscribe", "GetSubscriptionAttributes", "SetSubscriptionAttributes"})
@@ -29,8 +31,10 @@ class OtherServices:
 
     async def __call__(self, request: Request) -> Response:
         """Answer one request."""
-        if "x-amz-target" in request.headers:
-            return await self.cloudwatch(request)
+        target = request.headers.get("x-amz-target")
+        if target is not None:
+            ours = target.startswith(cloudtrail.PROTOCOL.target_prefix)
+            return await (self._cloudtrail(request) if ours else self.cloudwatch(request))
         if request.path.startswith(cloudwatch.CBOR_PATH):
             return await self.cloudwatch.cbor(request)
         request_id = self.gate.new_id()
@@ -50,6 +54,26 @@ class OtherServices:
         except ServiceError as error:
             return xml_refusal(error, namespace, request_id)
         return xml_answer(form.action, namespace, result, request_id)
+
+    async def _cloudtrail(self, request: Request) -> Response:
+        request_id, protocol = self.gate.new_id(), cloudtrail.PROTOCOL
+        try:
+            operation = protocol.operation(request)
+            of_trails = trails.OPERATIONS.get(operation)
+            if operation != cloudtrail.LOOKUP and of_trails is None:
+                raise unknown_operation()
+            caller = await self._admit(request, "cloudtrail", operation)
+            params = Params(protocol.decode(request))
+            about = self.gate.trails.resource(self.gate.region, operation, params) if of_trails is not None else "*"
+            self.gate.authorize(caller, f"cloudtrail:{operation}", about, code="AccessDeniedException")
+            if of_trails is not None:
+                result = of_trails(self.gate.trails, self.gate.region, params)
+                if not operation.startswith(trails.READING):
+                    self.gate.changed()
+                return protocol.answer(result, request_id)
+            return protocol.answer(cloudtrail.lookup_events(self.gate.trail, params), request_id)
+        except ServiceError as error:
+            return protocol.refusal(error, request_id)
 
     async def _sns(self, request: Request, form: Form) -> XmlValue:
         operation = sns.OPERATIONS.get(form.action)
@@ -82,7 +106,10 @@ class OtherServices:
         identities = self.gate.identities
         context = {"aws:RequestedRegion": iam.SIGNING_REGION}
         self.gate.authorize(caller, f"iam:{form.action}", iam.resource(identities, form), context)
-        return operation(identities, form)
+        result = operation(identities, form)
+        if not form.action.startswith(iam.READING):
+            self.gate.roles_changed()
+        return result
 
     async def _sts(self, request: Request, form: Form) -> XmlValue:
         caller = await self._admit(request, "sts", form.action)

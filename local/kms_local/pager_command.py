@@ -1,11 +1,13 @@
-"""`kms-local pager`: an HTTP endpoint for SNS subscriptions that prints what it is told, a line each."""
+"""`kms-local pager`: an HTTP endpoint for SNS and Alertmanager that prints what it is told, a line each."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -30,7 +32,7 @@ Example:
     help="Write the endpoint's URL there once it listens.",
 )
 def command(port: int, url_file: Path | None) -> None:
-    """Print every notification that SNS delivers, until it is stopped."""
+    """Print every notification that SNS or Alertmanager's webhooks deliver, until it is stopped."""
     try:
         server = ThreadingHTTPServer(("127.0.0.1", port), Receiver)
     except OSError as e:
@@ -59,7 +61,9 @@ class Receiver(BaseHTTPRequestHandler):
         if not 0 <= size <= _MAX_BODY_BYTES:
             self.send_error(400)
             return
-        click.echo(f"{iso_utc(SystemClock().now())} {in_words(self.rfile.read(size))}")
+        now = iso_utc(SystemClock().now())
+        for line in in_words(self.rfile.read(size)):
+            click.echo(f"{now} {line}")
         self.send_response(200)
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -68,12 +72,22 @@ class Receiver(BaseHTTPRequestHandler):
         """Leave the request itself untold: what it said is on the line above."""
 
 
-def in_words(body: bytes) -> str:
-    """Return a delivery in one line: the topic, and what it says or where to confirm it."""
+def in_words(body: bytes) -> Iterator[str]:
+    """Return a delivery in lines: who is told, and what it says or where to confirm it. Alertmanager sends many."""
     try:
         told = json.loads(body)
-        topic = str(told["TopicArn"]).rpartition(":")[2]
-        said = told.get("SubscribeURL") or told.get("Subject") or told["Message"]
+        said = list(_alerts(told) if "alerts" in told else _notification(told))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        topic, said = "?", body[:200].decode("utf-8", errors="replace")
-    return " ".join(f"{topic}: {said}".split())
+        said = [("?", body[:200].decode("utf-8", errors="replace"))]
+    for whom, what in said:
+        yield " ".join(f"{whom}: {what}".split())
+
+
+def _notification(told: Any) -> Iterator[tuple[str, str]]:
+    yield str(told["TopicArn"]).rpartition(":")[2], told.get("SubscribeURL") or told.get("Subject") or told["Message"]
+
+
+def _alerts(told: Any) -> Iterator[tuple[str, str]]:
+    for alert in told["alerts"]:
+        said = f"{alert['labels']['alertname']}: {alert['annotations'].get('summary', '')}"
+        yield f"{told['receiver']}: {alert['status'].upper()}", said

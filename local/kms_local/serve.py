@@ -108,17 +108,18 @@ async def _open(stack: AsyncExitStack, account: Account, notice: _Notice) -> End
     settings = account.settings
     toxiproxy = await _start_toxiproxy(stack, settings)  # first: it gets ready while the rest is put together
     token = account.entropy(16).hex()
+    on_roles = partial(_on_roles, account, notice)
     admin = AdminApi(
         token=token,
         faults=account.faults,
         estate=account.estate,
         clock=account.clock,
         identities=account.identities,
-        on_roles=partial(_on_roles, account, notice),
+        on_roles=on_roles,
         changed=account.kept.save,
     )
     admin_port = await _listen(stack, account, admin, port=settings.port(0))
-    regions = {name: await _open_region(stack, account, name) for name in settings.regions}
+    regions = {name: await _open_region(stack, account, name, on_roles) for name in settings.regions}
     return Endpoints(
         account_id=settings.account_id,
         ca_bundle=settings.ca_file,
@@ -135,7 +136,9 @@ def _on_roles(account: Account, notice: _Notice) -> None:
     notice.put_up()
 
 
-async def _open_region(stack: AsyncExitStack, account: Account, region: str) -> RegionEndpoints:
+async def _open_region(
+    stack: AsyncExitStack, account: Account, region: str, on_roles: Callable[[], None]
+) -> RegionEndpoints:
     settings = account.settings
     port = settings.port(_PORTS_BEFORE_REGIONS + 2 * settings.regions.index(region))
     gate = Gate(
@@ -147,6 +150,8 @@ async def _open_region(stack: AsyncExitStack, account: Account, region: str) -> 
         entropy=account.entropy,
         faults=account.faults,
         changed=account.kept.save,
+        roles_changed=on_roles,
+        trails=account.trails,
     )
     kms = KmsService(gate=gate, authorizer=Authorizer(gate=gate), estate=account.estate, log=account.log)
     kms_port = await _listen(stack, account, kms, port=port, listener=f"kms {region}")

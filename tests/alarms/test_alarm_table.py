@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from kms_watchdog.config import Settings, load
 from kms_watchdog.results import Mode
 
 ROOT = Path(__file__).parents[2]
+DRILLS = ROOT / "chaos" / "kms_chaos" / "drills"
+SEEN_BY_PROMETHEUS = {"RegionUnhealthy"}
+"""Whose twin a drill cannot read, for it has none in CloudWatch: test_alerts_end_to_end sees it fire and clear."""
 EXAMPLE = ROOT / "daemon" / "watchdog.example.toml"
 SETTINGS = load(EXAMPLE)
 
@@ -206,7 +210,17 @@ def test_every_alarm_has_a_runbook_and_a_drill_that_exist() -> None:
         assert (folder / name).read_text(encoding="utf-8") == runbooks.render(SETTINGS, folder, name)
     for row in ALARMS:
         for drill in row.proven_by:
-            assert (ROOT / "chaos" / "kms_chaos" / "drills" / f"{drill}.toml").is_file()
+            assert (DRILLS / f"{drill}.toml").is_file()
+
+
+def test_a_drill_that_proves_an_alarm_waits_for_its_twin() -> None:
+    """That it makes the same trouble is no proof: it must see the twin fire, and clear."""
+    for row in ALARMS:
+        for drill in row.proven_by:
+            plan = tomllib.loads((DRILLS / f"{drill}.toml").read_text(encoding="utf-8"))["alarms"]
+            for must in ("must_fire", "must_clear"):
+                seen = {rule["alarm"] for rule in plan.get(must, ())}
+                assert row.name in seen | SEEN_BY_PROMETHEUS, (row.name, drill, must)
 
 
 def test_runbook_links_lead_to_a_heading() -> None:
@@ -232,6 +246,27 @@ def test_names_are_those_of_the_setup_guide() -> None:
     assert twin == "ParkerFlight-KMS-Drill-HighErrorRate-us-east-1"
 
 
+def test_a_drill_that_a_slot_names_by_its_file_is_watched_by_its_name(tmp_path: Path) -> None:
+    """Its metric has the name."""
+    config = tmp_path / "watchdog.toml"
+    slot = '\n[drills.slots.ours]\ndrill = "drills/of-ours.toml"\nday = 3\nat = "03:00"\n'
+    config.write_text(EXAMPLE.read_text(encoding="utf-8") + slot, encoding="utf-8")
+
+    names = [a["AlarmName"] for a in cloudwatch.render(load(config), alarm_region="us-east-1")]
+
+    assert "ParkerFlight-KMS-DrillFailed-of-ours" in names
+
+
+def test_the_alarm_over_all_regions_has_no_regions_name() -> None:
+    """`estate` stands for it; each kind of row is asked for in its own way only."""
+    twin = alarm_name(SETTINGS, "TwoRegionsDown", cloudwatch.ESTATE, Mode.DRILL)
+
+    assert twin == "ParkerFlight-KMS-Drill-TwoRegionsDown"
+    for name, region in (("TwoRegionsDown", "us-east-1"), ("HighErrorRate", cloudwatch.ESTATE)):
+        with pytest.raises(KeyError):
+            alarm_name(SETTINGS, name, region, Mode.DRILL)
+
+
 def test_an_unknown_alarm_is_an_error() -> None:
     """A drill that names a missing row is refused, not silently green."""
     with pytest.raises(KeyError):
@@ -254,12 +289,13 @@ def test_changes_finds_what_is_missing_and_what_differs() -> None:
 
 def test_slowest_firing_allows_for_a_period_that_has_just_begun() -> None:
     """Three bad periods of ten seconds take up to forty; silence is believed after two periods more."""
-    assert cloudwatch.slowest_seconds("HighErrorRate", 10) == 40
+    assert cloudwatch.slowest_seconds("HighErrorRate", "us-east-1", 10) == 40
+    assert cloudwatch.slowest_seconds("TwoRegionsDown", cloudwatch.ESTATE, 10) == 40
     heartbeat = alarm("HeartbeatMissing").cloudwatch
     assert isinstance(heartbeat, MetricAlarm)
     assert bounds.slowest_seconds(heartbeat, 60) == 480
     with pytest.raises(KeyError):
-        cloudwatch.slowest_seconds("HeartbeatMissing", 10)
+        cloudwatch.slowest_seconds("HeartbeatMissing", "us-east-1", 10)
 
 
 def test_a_kind_that_looks_rarely_has_a_longer_period() -> None:

@@ -141,3 +141,21 @@ def test_an_owner_is_told_by_tags(installed: Installed, tags: dict[str, str], ow
     found = apply._with_owner(Tagged(), HERE, replace(change, present={"AlarmArn": "arn"}))
 
     assert (found.owner, found.adoptable) == (owner, adoptable)
+
+
+@pytest.mark.parametrize("command", [("plan",), ("apply", "--yes"), ("subscribe", "oncall@example.com")], ids=" ".join)
+def test_credentials_of_another_account_are_refused(installed: Installed, command: tuple[str, ...]) -> None:
+    """In one line, before CloudWatch or SNS is asked: nothing is put."""
+    text = installed.config.read_text(encoding="utf-8").replace("123456789012", "210987654321")
+    installed.config.write_text(text, encoding="utf-8")
+
+    refused = installed.run(*command)
+
+    assert (refused.exit_code, refused.stdout) == (4, "")
+    assert refused.stderr == (
+        "kms-alarms: the credentials are of account 123456789012, the configuration of 210987654321\n"
+    )
+    assert (
+        installed.client.describe_alarms(AlarmNamePrefix=installed.settings.cloudwatch.alarm_prefix)["MetricAlarms"]
+        == []
+    )

@@ -130,7 +130,9 @@ def pages(days: Days, watch: AlarmDefinition, around: Iterable[int]) -> list[int
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.computes
+@pytest.mark.minutes(4)
+@pytest.mark.timeout(2400)
 def test_ninety_ordinary_days_page_nobody() -> None:
     """A hundred times, each with its own luck: error rate, latency, the application's way, the heart."""
     found: dict[str, list[tuple[int, int]]] = defaultdict(list)

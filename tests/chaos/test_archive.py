@@ -210,3 +210,15 @@ def test_the_command_in_both_spellings(tmp_path: Path, keep: Callable[..., Drill
     assert run() == 2
     keep(finished(held_story()), "20261125T000000Z-other").verdict.write_text("{}")
     assert run("archive", "--period", "2026-11", "--output", long) == 1
+
+
+def test_a_link_in_a_runs_folder_is_not_followed(tmp_path: Path, keep: Callable[..., DrillFolder]) -> None:
+    """Whoever makes the archive may read more than whoever laid the link: none of that goes to the auditors."""
+    where = keep(finished(held_story()))
+    (secret := tmp_path / "secret").write_text("not for auditors")
+    (where.path / "notes.txt").symlink_to(secret)
+
+    made(tmp_path)
+
+    found = contents(tmp_path / "out.zip")
+    assert [name for name, content in found.items() if b"not for auditors" in content or "notes" in name] == []

@@ -206,7 +206,7 @@ PERIOD_SECONDS = 10
 def with_alarm(settings_for: Callable[[str], Settings]) -> Iterator[tuple[Settings, Drill, Any, str]]:
     """The short black hole with an alarm that must fire; its twin is in CloudWatch, and moves when it is told to."""
     settings = settings_for("region-blackhole")
-    slowest = float(slowest_seconds(ALARM, PERIOD_SECONDS))
+    slowest = float(slowest_seconds(ALARM, "target", PERIOD_SECONDS))
     rule = AlarmRule(alarm=ALARM, region="target", within_seconds=slowest)
     whole = short("region-blackhole")
     timing = whole.timing.model_copy(update={"hold_at_most_seconds": slowest + 1.0})

@@ -217,6 +217,9 @@ class Rehearsal:
         return self.tape.seconds
 
 
+OPENED = {"region": REGIONS[1], "old": "closed", "new": "open", "cause": "slow"}
+
+
 def longer_baseline() -> Story:
     """The drill whose fault comes later, so that nothing but the baseline's own rules ends it."""
     return STORY.without(lambda one: one.t >= FAULT_ON)
@@ -277,6 +280,7 @@ def test_the_baseline_lasts_its_least_even_when_all_is_well(tmp_path: Path) -> N
         pytest.param(lambda s: s.changed(of("alarm-state", mode="drill"), state="INSUFFICIENT_DATA"), id="twin"),
         pytest.param(lambda s: s.without(of("operation", lane="cold")), id="lane"),
         pytest.param(lambda s: s.without(of("canary-result")), id="canaries"),
+        pytest.param(lambda s: s.add(0.3, "breaker-moved", **OPENED), id="breaker"),
         pytest.param(lambda s: s.without(lambda one: one.t > 0.5 and one.event == "canary-result"), id="old-looks"),
     ],
 )
@@ -289,6 +293,16 @@ def test_a_baseline_that_is_not_met_injects_nothing(tmp_path: Path, change: Call
 
     assert found.tape.seconds == pytest.approx(45.5)
     assert found.checks == []
+
+
+def test_the_baseline_waits_for_a_breaker_that_a_slow_start_opened(tmp_path: Path) -> None:
+    """As long as it takes; a fault that finds it open would be judged by its closing."""
+    slow = longer_baseline().add(0.3, "breaker-moved", **OPENED)
+    found = Rehearsal(
+        tmp_path, slow.add(9.0, "breaker-moved", **{**OPENED, "old": "half_open", "new": "closed"}), at=0.5
+    )
+
+    assert found.play("_baseline") == pytest.approx(9.0, abs=LOOK)
 
 
 def test_a_look_from_before_the_baseline_does_not_meet_it(tmp_path: Path) -> None:

@@ -135,7 +135,14 @@ def test_a_plan_shows_what_would_be_touched_and_asks_nobody(ask: Ask) -> None:
         "us-west-2": "kms.us-west-2.amazonaws.com:443",
         "eu-west-1": "kms.of-ours.invalid:8443",
     }
-    assert [alarm["must"] for alarm in planned["alarms"]] == ["not fire"]
+    assert [(alarm["must"], len(alarm["names"])) for alarm in planned["alarms"]] == [
+        ("fire", 1),
+        ("fire", 2),
+        ("clear", 1),
+        ("clear", 2),
+        ("not fire", 3),
+    ]
+    assert planned["alarms"][0]["names"] == ["ParkerFlight-KMS-Drill-TwoRegionsDown"]
 
 
 def test_a_plan_can_be_read(ask: Ask) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from kms_chaos.alarms import check_times
 from kms_chaos.drill import Drill, DrillError, find, parse, shipped_names
+from kms_chaos.drill_parts import AlarmRule
 
 TEXT = (Path(__file__).parents[2] / "chaos/kms_chaos/drills/region-blackhole.toml").read_text(encoding="utf-8")
 REGIONS = ("us-east-1", "us-west-2", "eu-west-1")
@@ -39,6 +40,7 @@ def test_every_shipped_drill_loads_and_its_alarms_can_fire_in_time() -> None:
             'mode = "sustained"', 'mode = "maybe"', "mode: input should be 'sustained' or 'recovery'", id="mode"
         ),
         pytest.param('kind = "blackhole"', 'kind = "blackhol"', "faults.0: input tag 'blackhol'", id="fault"),
+        pytest.param('kind = "blackhole"', 'kind = "\\u0007\\u0000"', r"faults.0: input tag '\x07\x00'", id="cursor"),
         pytest.param('region = "primary"', 'region = "here"', "target.region:", id="region"),
         pytest.param('why = """', 'wyh = """', "why: missing", id="missing"),
         pytest.param(
@@ -105,8 +107,19 @@ def test_an_alarm_that_is_in_no_table_is_refused() -> None:
     """A drill that waits for it would wait in vain."""
     drill = parse(TEXT.replace('"HighErrorRate"', '"HighErrorRat"'), name="x", where="x")
 
-    with pytest.raises(DrillError, match="no alarm 'HighErrorRat'"):
+    with pytest.raises(DrillError, match="no alarm 'HighErrorRat' of target"):
         check_times(drill, 10)
+
+
+@pytest.mark.parametrize(("alarm", "region"), [("TwoRegionsDown", "target"), ("HighErrorRate", "estate")])
+def test_an_alarm_is_named_as_it_is_rendered(alarm: str, region: str) -> None:
+    """One over all regions is nobody's, and one of each region is not the estate's."""
+    rule = AlarmRule.model_validate({"alarm": alarm, "region": region, "within_seconds": 70})
+    drill = find("region-blackhole")
+    plan = drill.alarms.model_copy(update={"must_fire": (rule,)})
+
+    with pytest.raises(DrillError, match=f"no alarm '{alarm}' of {region}"):
+        check_times(drill.model_copy(update={"alarms": plan}), 10)
 
 
 def test_an_alarm_slower_than_the_fault_is_refused() -> None:

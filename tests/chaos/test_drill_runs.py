@@ -315,7 +315,7 @@ def test_a_toxiproxy_that_does_not_answer_is_told_within_seconds(
     assert result.exit_code == 2
     assert result.output.count("\n") == 1
     assert url in result.output
-    assert clock.monotonic() - started < 10
+    assert clock.monotonic() - started < 60  # the silent one would have been silent for ever
     assert folders(config.parent / "state") == ()
 
 

@@ -19,7 +19,13 @@ from kms_chaos.faults.toxiproxy import Toxiproxy
 from kms_watchdog import config as configuration
 from kms_watchdog.drills.verdict import Judgement, Verdict
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(300), pytest.mark.usefixtures("daemon_lives")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.alone,
+    pytest.mark.minutes(1),
+    pytest.mark.timeout(300),
+    pytest.mark.usefixtures("daemon_lives"),
+]
 
 Conducted = Callable[..., Judgement]
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import base64
-import gc
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +18,7 @@ from evidence_kit import private_key_file
 from kms_chaos.cli import cli
 from kms_chaos.evidence.segments import Cut, folder
 from kms_chaos.evidence.signing import FileSigner
-from kms_chaos.ledger import Sealed
+from kms_chaos.ledger import Ledger, Sealed
 from kms_core.kms import KeyMaterial
 from kms_watchdog.config import load
 from kms_watchdog.drills import journal
@@ -49,30 +47,22 @@ def forms(secret: bytes) -> tuple[bytes, ...]:
 
 
 @contextmanager
-def secrets_of_this_process() -> Iterator[set[bytes]]:
-    """Yield a set that fills with every plaintext and data key that is alive at some moment of the block."""
+def secrets_of_this_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[bytes]]:
+    """Yield a set that fills with every data key and every plaintext of the ledger that comes to be in the block."""
     found: set[bytes] = set()
-    over = threading.Event()
+    keep = Ledger.keep
 
-    def look() -> None:
-        while not over.wait(1.0):
-            usual = sys.getswitchinterval()
-            sys.setswitchinterval(10.0)  # no other thread runs meanwhile: one that builds a tuple must own it alone
-            try:
-                alive = gc.get_objects()
-                found.update(each.plaintext for each in alive if isinstance(each, Sealed))
-                found.update(bytes(each) for each in gc.get_referents(*alive) if isinstance(each, KeyMaterial))
-                del alive
-            finally:
-                sys.setswitchinterval(usual)
+    def born(self: KeyMaterial, *_: object) -> None:
+        found.add(bytes(self))
 
-    thread = threading.Thread(target=look)
-    thread.start()
-    try:
+    def kept(self: Ledger, sealed: Sealed) -> None:
+        found.add(sealed.plaintext)
+        keep(self, sealed)
+
+    with monkeypatch.context() as watched:
+        watched.setattr(KeyMaterial, "__init__", born)
+        watched.setattr(Ledger, "keep", kept)
         yield found
-    finally:
-        over.set()
-        thread.join()
 
 
 def whole_store(tmp_path: Path) -> dict[str, bytes]:
@@ -119,7 +109,7 @@ def test_two_drills_make_a_chain_that_a_stranger_can_trust(
     (tmp_path / "away").rename(kept)
     for name, value in local_aws.environment.items():
         monkeypatch.setenv(name, value)
-    with secrets_of_this_process() as secrets:
+    with secrets_of_this_process(monkeypatch) as secrets:
         second = CliRunner().invoke(cli, ["run", str(short_drill), "--config", str(evidence_config)])
 
     assert second.exit_code == 3, second.output

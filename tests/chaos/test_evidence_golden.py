@@ -13,8 +13,8 @@ from evidence_kit import STARTED, write_config
 
 from kms_chaos.cli import cli
 from kms_chaos.evidence import golden
-from kms_chaos.evidence.store import DirStore, StoreRefusedError
 from kms_core.testing import ManualClock
+from kms_watchdog.evidence.store import DirStore, StoreRefusedError
 from kms_watchdog.golden_store import GoldenMessage, OwnedGoldenStore, VisitedGoldenStore
 from kms_watchdog.state_folder import StateFolder
 

@@ -12,12 +12,12 @@ from evidence_kit import BUCKET, STARTED, MoodyStore, make_bucket, make_run, mot
 from kms_chaos import drill
 from kms_chaos.evidence.keeper import Keeper
 from kms_chaos.evidence.signing import SigningRefusedError, signer
-from kms_chaos.evidence.store import StoreRefusedError
 from kms_chaos.journal_writer import JournalWriter
 from kms_chaos.run import Run, plan
 from kms_core.testing import ManualClock
 from kms_watchdog.config import Endpoint, Settings, load
 from kms_watchdog.drills import journal
+from kms_watchdog.evidence.store import StoreRefusedError
 
 pytestmark = pytest.mark.slow  # each keeps a whole drill
 

@@ -11,11 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kms_chaos.evidence.segments import Cut, Segments, Streaming, folder, segment_name
-from kms_chaos.evidence.store import StoreError
 from kms_chaos.journal_writer import JournalWriter
 from kms_core import SystemClock
 from kms_core.testing import ManualClock
 from kms_watchdog.drills import journal
+from kms_watchdog.evidence.store import StoreError
 
 pytestmark = pytest.mark.slow  # each streams a journal
 

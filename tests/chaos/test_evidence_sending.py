@@ -16,10 +16,10 @@ from kms_chaos.evidence.run_checks import Trust
 from kms_chaos.evidence.sealing import NotClosedError, seal
 from kms_chaos.evidence.segments import Cut, Segments
 from kms_chaos.evidence.signing import FileSigner, SigningError
-from kms_chaos.evidence.store import DirStore
 from kms_chaos.evidence.verifying import verify
 from kms_core.testing import ManualClock
 from kms_watchdog.drills.folder import DrillFolder
+from kms_watchdog.evidence.store import DirStore
 
 pytestmark = pytest.mark.slow  # each with a store of its own
 

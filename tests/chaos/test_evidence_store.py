@@ -11,9 +11,10 @@ import pytest
 from botocore.exceptions import ClientError
 from evidence_kit import BUCKET, STARTED, make_bucket, moto_aws, write_config
 
-from kms_chaos.evidence.store import ConflictError, DirStore, Store, StoreError, StoreRefusedError, open_store
 from kms_core.testing import ManualClock
 from kms_watchdog.config import Settings, load
+from kms_watchdog.evidence.choice import open_store
+from kms_watchdog.evidence.store import ConflictError, DirStore, Store, StoreError, StoreRefusedError
 
 pytestmark = pytest.mark.slow  # each with a bucket of its own
 

@@ -14,18 +14,21 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from kms_chaos import alarms, engine, halting
+from kms_chaos import alarms, halting, tenure
 from kms_chaos.cli import cli
 from kms_chaos.drill import find
 from kms_chaos.faults.toxiproxy import Toxiproxy
 from kms_chaos.guards import RefusedError
 from kms_chaos.guards.admission import Admission
 from kms_chaos.halt import Halt
-from kms_chaos.lease import FaultNote, FencedError
+from kms_chaos.lease import FaultNote, FencedError, LeaseUnreachableError
 from kms_chaos.lease_file import FileLease
 from kms_chaos.run import Run, plan
+from kms_chaos.scene import Scene
 from kms_chaos.stage import upstreams
+from kms_chaos.tape import JournalTape
 from kms_core import SystemClock
+from kms_core.testing import ManualClock
 from kms_watchdog.config import load
 from kms_watchdog.drills import journal
 from kms_watchdog.drills.folder import folders
@@ -118,15 +121,28 @@ def test_an_estate_that_is_not_known_to_be_well_is_refused(make_config: MakeConf
 
 
 @pytest.mark.usefixtures("daemon_lives", "credentials")
-def test_a_slot_that_has_had_its_drill_is_refused(make_config: MakeConfig, short_drill: Path) -> None:
-    """Whoever asks for it again, by whatever run."""
+@pytest.mark.parametrize(
+    ("done", "exit_code", "said"),
+    [
+        pytest.param(True, 0, "slot failover/2026-12 has had its drill", id="done"),
+        pytest.param(False, 3, "was begun by another drill, which came to no verdict", id="begun"),
+    ],
+)
+def test_a_slot_that_has_had_its_drill_has_no_other(
+    make_config: MakeConfig, short_drill: Path, said: str, exit_code: int, *, done: bool
+) -> None:
+    """Whoever asks for it again, by whatever run: nothing is left to do, and nobody is alarmed."""
     config = make_config()
     lease = FileLease(config.parent / "state")
     lease.acquire(Halt())
     assert lease.claim_slot("failover/2026-12")
+    if done:
+        lease.finish_slot("failover/2026-12")
     lease.release()
+    asked = CliRunner().invoke(cli, ["run", str(short_drill), "--config", str(config), "--slot", "failover/2026-12"])
 
-    assert "slot failover/2026-12 has had its drill" in refusal(config, short_drill, "--slot", "failover/2026-12")
+    assert (asked.exit_code, said in asked.stderr) == (exit_code, True), asked.output
+    assert [one.name for one in (config.parent / "state" / "drills").iterdir()] == ["lease.json"]
 
 
 @pytest.mark.usefixtures("daemon_lives", "credentials")
@@ -289,30 +305,68 @@ def test_a_halt_ends_the_drill_that_runs(
 
 
 @pytest.mark.parametrize(
-    ("restored", "halted", "fault", "slot"),
+    ("interrupted", "verdict", "restored", "fault", "slot"),
     [
-        pytest.param(True, False, None, "DONE", id="came-to-its-verdict"),
-        pytest.param(True, True, None, "STARTED", id="halted"),
-        pytest.param(False, False, "r", "DONE", id="not-restored"),
+        pytest.param(False, "HELD", True, None, "DONE", id="came-to-its-verdict"),
+        pytest.param(False, "INCONCLUSIVE", True, None, "DONE", id="could-not-tell"),
+        pytest.param(True, "INCONCLUSIVE", True, None, "STARTED", id="interrupted"),
+        pytest.param(True, "BROKE", True, None, "DONE", id="interrupted-and-yet-it-tells"),
+        pytest.param(False, "BROKE", False, "r", "DONE", id="not-restored"),
     ],
 )
 def test_the_lease_learns_what_came_of_the_run(
-    make_config: MakeConfig, short_drill: Path, fault: str | None, slot: str, *, restored: bool, halted: bool
+    make_config: MakeConfig,
+    short_drill: Path,
+    fault: str | None,
+    verdict: str,
+    slot: str,
+    *,
+    interrupted: bool,
+    restored: bool,
 ) -> None:
-    """What is not undone stays noted; a slot whose drill was halted may be run again where its plan says so."""
+    """What is not undone stays noted; a slot whose drill told nothing may be run again where its plan says so."""
     run = replace(run_of(make_config(), find(str(short_drill))), slot="s/1", run_id="r")
     lease = FileLease(run.settings.state.dir)
     lease.acquire(Halt())
-    engine._claim_slot(lease, run)
-    engine._note_fault(lease, run)
-    if halted:
-        run.halt.call("SIGTERM")
-
-    engine._settle(lease, run, None, restored=restored)  # type: ignore[arg-type] # the tape hears of failures alone
+    with tenure.begun(lease, run) as writer:
+        tape = JournalTape(writer, Scene(run.regions))
+        if interrupted:
+            tape.record_now("interrupted", reason="SIGTERM")
+        tenure.settle(lease, run, tape, restored=restored)
+        tape.record_now("verdict", verdict=verdict)
+        tenure.finish(lease, run, tape)
 
     kept = json.loads((run.settings.state.dir / "drills/lease.json").read_text(encoding="utf-8"))
     assert (kept["fault"] and kept["fault"]["run_id"], kept["slots"]["s/1"]["state"]) == (fault, slot)
     lease.release()
+
+
+class Deaf(FileLease):
+    """A lease whose place does not answer any more."""
+
+    asked = 0
+
+    def settle_fault(self, run_id: str) -> None:
+        self.asked += 1
+        raise LeaseUnreachableError("silence")
+
+
+@pytest.mark.parametrize(("halted", "asked"), [(False, 10), (True, 1)])
+def test_a_lease_that_does_not_answer_is_told_for_a_while(
+    make_config: MakeConfig, short_drill: Path, asked: int, *, halted: bool
+) -> None:
+    """Of a drill that was told to end once: whoever told it has a deadline of its own. What is untold is noted."""
+    run = replace(run_of(make_config(), find(str(short_drill))), clock=ManualClock(auto_advance=True), run_id="r")
+    lease = Deaf(run.settings.state.dir)
+    lease.acquire(Halt())
+    with tenure.begun(lease, run) as writer:
+        if halted:
+            run.halt.call("SIGTERM")
+        tenure.settle(lease, run, JournalTape(writer, Scene(run.regions)), restored=True)
+    lease.release()
+
+    assert lease.asked == asked
+    assert [one.event for one in journal.read(run.folder.journal).records] == ["lease-unsettled"]
 
 
 def test_a_guard_that_crashes_while_the_engine_asks_refuses(make_config: MakeConfig, short_drill: Path) -> None:

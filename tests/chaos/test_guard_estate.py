@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from daemon_answer import all_well, seen
+from daemon_answer import all_well, seen, subjects
 from guard_kit import NOW, settings_of
 
 from kms_chaos.guards import CannotTellError, NotHeldError, estate
@@ -345,3 +345,36 @@ def test_it_is_told_how_many_were_throttled_where_the_daemon_says_so(settings: S
         estate.throttling(counted, settings, SURVIVORS)
     with pytest.raises(NotHeldError, match="has little headroom left"):
         estate.throttling(hidden, settings, SURVIVORS)
+
+
+REPLICAS = """
+[replicas]
+members = ["use1", "usw2", "euw1"]
+place = "{place}"
+"""
+
+
+def test_of_several_places_the_daemon_is_asked_for_its_own_canaries(tmp_path: Path) -> None:
+    """The others' are told of by the live alarms; a canary of its own that is missing or ill refuses as ever."""
+    settings = settings_of(tmp_path, REPLICAS.format(place="use1"))
+    trips = [s for s in subjects(settings) if s.canary == Kind.ROUND_TRIP]
+    assert 0 < len(trips) < 9
+    document = all_well(settings, NOW)
+    ill = all_well(settings, NOW, look=bad(Kind.ROUND_TRIP, trips[0].region, Reason.TIMEOUT), looks=1)
+    lacking = {**document, "canaries": [one for one in document["canaries"] if one["canary"] != Kind.ROUND_TRIP]}
+
+    assert estate.healthy(document, settings) == f"{len(trips)} round trips are up, 3 breakers closed"
+    with pytest.raises(NotHeldError, match="round_trip of"):
+        estate.healthy(ill, settings)
+    with pytest.raises(NotHeldError, match="it has no round_trip of"):
+        estate.healthy(lacking, settings)
+
+
+@pytest.mark.parametrize("there", [REPLICAS.format(place="usw2"), ""], ids=["another-place", "everywhere"])
+def test_a_daemon_of_another_place_is_none_of_ours(tmp_path: Path, there: str) -> None:
+    """It looks at other canaries than this configuration expects."""
+    here = settings_of(tmp_path, REPLICAS.format(place="use1"))
+    document = all_well(settings_of(tmp_path, there), NOW)
+
+    with pytest.raises(CannotTellError, match=r"looks from (usw2|everywhere), and this configuration is of use1"):
+        estate.of_this_estate(document, here)

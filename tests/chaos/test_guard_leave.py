@@ -17,13 +17,13 @@ from kms_chaos.cli import cli
 from kms_chaos.drill import find
 from kms_chaos.guards import NotHeldError
 from kms_chaos.guards.leave import Leave, leave
-from kms_chaos.identity import Identity
 from kms_chaos.run import Run, plan
 from kms_core.testing import ManualClock
 from kms_watchdog.config import Settings
 from kms_watchdog.drills import approval as approvals
 from kms_watchdog.drills.approval import ApprovalError, person
 from kms_watchdog.drills.folder import folders
+from kms_watchdog.identity import Identity
 
 __all__ = ["moto_aws"]
 

@@ -16,9 +16,9 @@ from kms_chaos import stage
 from kms_chaos.faults.toxiproxy import Toxiproxy
 from kms_chaos.guards import CannotTellError, NotHeldError, check
 from kms_chaos.guards.place import account_is_allowed, endpoints_are_allowed, toxiproxy_leads_to_kms
-from kms_chaos.identity import Identity, IdentityError, caller
 from kms_watchdog import aws
 from kms_watchdog.config import ConfigError, Settings, load
+from kms_watchdog.identity import Identity, IdentityError, caller
 
 pytestmark = pytest.mark.slow  # each asks servers
 

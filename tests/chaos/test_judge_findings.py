@@ -179,6 +179,8 @@ def evacuated() -> Story:
     return story.changed(quiet, error_code="", seconds=0.01)
 
 
+SLOW = BASE.changed(both(of("operation"), between(20, 23)), seconds=3.5)
+
 CASES: dict[str, Story] = {
     "all held": BASE,
     # ------------------------------------------------------------------------------------------ before the fault
@@ -294,10 +296,15 @@ CASES: dict[str, Story] = {
         fails(BASE, of("operation", op=40)), objectives={"failed_operations": 1}
     ),
     "one operation failed after the fault": fails(BASE, of("operation", op=150)),
-    "operations were slow": BASE.changed(both(of("operation"), between(20, 23)), seconds=3.5),
-    "operations were slow, and one just so": BASE.changed(both(of("operation"), between(20, 23)), seconds=3.5).changed(
-        of("operation", op=60), seconds=3.0
+    "operations were slow": SLOW,
+    "operations were slow, and one just so": SLOW.changed(of("operation", op=60), seconds=3.0),
+    "the machine stood still, and so did operations": SLOW.add(21.0, "machine-stalled", seconds=3.0),
+    "the machine stood still for a moment, and more was slow": SLOW.add(21.0, "machine-stalled", seconds=0.3),
+    "the machine stood still while nothing was slow": BASE.add(21.0, "machine-stalled", seconds=3.0),
+    "the machine stood still for long": SLOW.add(21.0, "machine-stalled", seconds=3.0).add(
+        45.0, "machine-stalled", seconds=9.0
     ),
+    "the machine stood still just long enough": SLOW.add(20.0, "machine-stalled", seconds=0.5),
     "operations were lost from the journal": BASE.without(of("operation", op=40)),
     "a failure was not counted": BASE.changed(of("workload-ended"), failed=1),
     "operations never ended": BASE.changed(of("workload-ended"), offered=160),
@@ -326,6 +333,12 @@ CASES: dict[str, Story] = {
     "the breaker moved before the fault alone": BASE.without(of("breaker-moved")).add(
         3.0, "breaker-moved", region=TARGET, old="closed", new="half_open", cause="x"
     ),
+    "two breakers were open when the fault began": BASE.add(
+        2.0, "breaker-moved", region=SECOND, old="closed", new="open", cause="slow"
+    ).add(2.1, "breaker-moved", region=THIRD, old="closed", new="open", cause="slow"),
+    "a breaker had been open before the fault, and closed": BASE.add(
+        2.0, "breaker-moved", region=SECOND, old="closed", new="open", cause="slow"
+    ).add(4.0, "breaker-moved", region=SECOND, old="half_open", new="closed", cause="probe_succeeded"),
     "no moves are declared": declared(BASE, breaker={"moves": []}),
     "no moves are declared, and another breaker opened": declared(BASE, breaker={"moves": []}).add(
         30.0, "breaker-moved", region=SECOND, old="closed", new="open", cause="failures"

@@ -28,6 +28,10 @@ def in_fault(lane: str) -> Any:
     return names
 
 
+def numbered(op: int) -> Any:
+    return lambda one: one.event == "operation" and one.fields["op"] == op
+
+
 def failing(story: Story, lane: str, error: str) -> Story:
     failed = sum(map(in_fault(lane), story.lines))
     return story.changed(in_fault(lane), ok=False, error=error, region="").changed(of("workload-ended"), failed=failed)
@@ -90,6 +94,19 @@ def test_an_operation_that_fails_in_other_words_broke() -> None:
     story = declared(failing(held_story().without(of("failed-over")), "cold", "Unclassified"), expect=DENIED)
 
     assert of_claim(story, "reaction") is BROKE
+
+
+def test_words_that_are_not_declared_are_named_in_order() -> None:
+    """Each once; a verdict reads alike wherever it is reached."""
+    story = failing(held_story().without(of("failed-over")), "cold", "Unclassified")
+    words = ["Tiger", "Ant", "Viper", "Bee", "Unicorn", "Cat"]
+    operations = [one.fields["op"] for one in story.lines if in_fault("cold")(one)]
+    for op, word in zip(operations, words, strict=False):
+        story = story.changed(numbered(op), error=word)
+    (reaction,) = (one for one in judge(declared(story, expect=DENIED).journal()).claims if one.name == "reaction")
+
+    assert f"failed with {', '.join(sorted([*words, 'Unclassified']))}, which is not declared" in reaction.finding
+    assert len(operations) > len(words)
 
 
 def test_a_lane_that_nothing_could_serve_and_that_was_served_broke() -> None:

@@ -125,6 +125,18 @@ def test_a_slot_is_claimed_once(make: Make) -> None:
     assert not later.claim_slot("failover/2027-01")
 
 
+def test_what_is_known_of_a_slot(make: Make) -> None:
+    """By anybody, whoever had it, without claiming it."""
+    first = acquired(make)
+    assert first.slot_state("failover/2026-12") == ""
+    assert first.claim_slot("failover/2026-12")
+    assert make("run-2").slot_state("failover/2026-12") == "STARTED"
+    first.finish_slot("failover/2026-12")
+
+    assert make("run-2").slot_state("failover/2026-12") == "DONE"
+    assert first.claim_slot("failover/2027-01")
+
+
 def test_a_slot_may_be_run_again_where_its_plan_says_so(make: Make) -> None:
     """By a later holder, unless it came to its verdict."""
     first = acquired(make)

@@ -11,14 +11,16 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 from guard_kit import NOW, moto_aws, settings_of
-from lease_kit import ESTATE, TTL, dynamo, make_table, row
+from lease_kit import ESTATE, TABLE, TTL, dynamo, make_table, row
 
+from kms_alarms.drill_lease import LeaseHeldError, no_drill_in_the_estate
 from kms_chaos.guards import RefusedError
 from kms_chaos.halt import Halt, HaltedError
 from kms_chaos.lease import FaultNote, FencedError, LeaseUnreachableError
 from kms_chaos.lease_dynamo import DynamoLease
 from kms_core.testing import ManualClock
 from kms_watchdog import aws
+from kms_watchdog.config import LeaseTable
 
 pytestmark = pytest.mark.slow  # each with a table of its own
 
@@ -120,6 +122,22 @@ def test_a_living_holder_keeps_everybody_out(client: LossyClient, clock: ManualC
     with pytest.raises(RefusedError, match="renewed just now"):
         dynamo(second, waiting, "run-3").acquire(Halt())
     assert waiting.monotonic() - began < TTL
+
+
+def test_a_proof_of_the_alarms_reads_the_same_rows(client: LossyClient, clock: ManualClock, tmp_path: Path) -> None:
+    """While the holder renews, no proof begins; once it has given the lease back, one may."""
+    settings = settings_of(tmp_path)
+    table = LeaseTable(table=TABLE, region="us-west-1", ttl_seconds=TTL)
+    estate = settings.estate.model_copy(update={"name": ESTATE})
+    drills = settings.drills.model_copy(update={"lease": table})
+    leased = settings.model_copy(update={"estate": estate, "drills": drills})
+    lease, second = acquired(client, clock), LossyClient(client.client)
+    second.before = lambda _: lease.renew()
+
+    with pytest.raises(LeaseHeldError, match="run-1 holds the lease"):
+        no_drill_in_the_estate(leased, ManualClock(start_utc=NOW, auto_advance=True), client=second)
+    lease.release()
+    no_drill_in_the_estate(leased, ManualClock(start_utc=NOW, auto_advance=True), client=client)
 
 
 def test_a_silent_holder_is_taken_over_after_its_whole_time(client: LossyClient, clock: ManualClock) -> None:
@@ -433,6 +451,29 @@ def test_a_take_over_whose_answer_was_lost_is_not_acted_on(client: LossyClient, 
     client.lose = lambda _: ""
     assert lease.try_acquire()
     assert lease.token == 2
+
+
+def test_who_lost_the_lease_may_still_say_that_his_slots_drill_is_over(client: LossyClient, clock: ManualClock) -> None:
+    """Until somebody has claimed the slot again: a drill that stood still at its end is no less a drill."""
+    frozen, later = dynamo(client, clock, "run-1"), dynamo(client, clock, "run-2")
+    assert frozen.try_acquire()
+    assert frozen.claim_slot(SLOT)
+    assert not later.try_acquire()
+    clock.advance(TTL + 1)
+    assert later.try_acquire()
+    frozen.finish_slot(SLOT)
+    assert later.slot_state(SLOT) == "DONE"
+
+    assert later.claim_slot("other/1")
+    clock.advance(TTL + 1)
+    third = dynamo(client, clock, "run-3")
+    assert not third.try_acquire()
+    clock.advance(TTL + 1)
+    assert third.try_acquire()
+    assert third.claim_slot("other/1", again=True)
+    with pytest.raises(FencedError, match="a later holder's"):
+        later.finish_slot("other/1")
+    assert third.slot_state("other/1") == "STARTED"
 
 
 def test_a_healer_settles_its_own_run_alone(client: LossyClient, clock: ManualClock) -> None:

@@ -25,14 +25,15 @@ from kms_chaos import notify
 from kms_chaos.cli import cli
 from kms_chaos.drill import find
 from kms_chaos.journal_writer import JournalWriteError
+from kms_chaos.news import News, Phase
 from kms_chaos.notify import Notifier, Telling
-from kms_chaos.receivers import MAX_SUBJECT, News, Phase, UndeliveredError, Webhook
 from kms_chaos.run import Run, plan
 from kms_core import SystemClock
 from kms_core.testing import ManualClock
 from kms_watchdog.drills import journal
 from kms_watchdog.drills.folder import folders
 from kms_watchdog.drills.verdict import Judgement, Verdict
+from kms_watchdog.receivers import MAX_SUBJECT, UndeliveredError, Webhook
 
 CLOCK = SystemClock()
 GENEROUS_SECONDS = 20.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from hostile_names import hostile_story
 
 from kms_chaos.judge import judge
 from kms_chaos.report import render
@@ -134,3 +135,18 @@ def test_what_guards_toxics_and_people_say_is_text(hostile: str) -> None:
     story = story.changed(of("restore-verified"), finding=hostile).add(3.0, hostile)
 
     assert hostile not in report(story)
+
+
+def test_a_name_with_dollars_is_a_name() -> None:
+    """A picture takes what stands between two dollars for mathematics, unless told not to; these would be wrong."""
+    page = report(hostile_story(r" $\frac{$ $x^{2$"))
+
+    assert page.partition("</svg>")[0].count(r"us-east-1 $\frac{$ $x^{2$") > 3
+
+
+def test_a_drill_that_died_before_any_alarm_was_read_has_a_report_too() -> None:
+    """An alarm that the drill speaks of has then no state at all to be drawn."""
+    page = report(held_story().without(lambda one: one.t > 0.35))
+
+    assert "INCONCLUSIVE" in page or "BROKE" in page
+    assert "HighErrorRate us-east-1 (drill)" in page

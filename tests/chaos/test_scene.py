@@ -15,7 +15,7 @@ from kms_chaos import screen
 from kms_chaos.faults.plans import Bite
 from kms_chaos.journal_writer import JournalWriter
 from kms_chaos.run import Run
-from kms_chaos.scene import CanaryView, Scene, View, both_lanes_serve, in_state, steady
+from kms_chaos.scene import CanaryView, Scene, View, all_closed, both_lanes_serve, in_state, steady
 from kms_chaos.tape import JournalTape
 from kms_chaos.testing import (
     FAULT_ON,
@@ -86,6 +86,7 @@ def test_the_fault_and_what_it_hurts_are_seen() -> None:
     assert during.faults[0].bitten > 10
     assert not before.every_fault_bit
     assert during.breakers[TARGET] == "open"
+    assert [all_closed(view) for view in (before, during, after)] == [True, False, after.breakers[TARGET] == "closed"]
     assert in_state(before, TWIN, "OK")
     assert in_state(view_at(FAULT_ON + 33), TWIN, "ALARM")
     assert not in_state(before, TWIN | {("Other", TARGET, "drill")}, "OK")

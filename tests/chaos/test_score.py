@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from kms_alarms.parts import NoneBecause
+from kms_alarms.table import ALARMS
 from kms_chaos import proofs
+from kms_chaos.alarm_sights import AlarmSight, of_drill
 from kms_chaos.cli import cli
 from kms_chaos.durable import make_folder
 from kms_chaos.export import scores
@@ -18,8 +22,12 @@ from kms_chaos.judge import judge
 from kms_chaos.proofs import Doubt, Proof
 from kms_chaos.score import Declared, Score, State, declared, score
 from kms_chaos.testing import END, REGIONS, RUN_ID, TARGET, Story, drill, held_story, of
+from kms_core.testing import ManualClock
+from kms_watchdog import alarm_proofs
+from kms_watchdog.alarm_proofs import AlarmProof, ProofJournal
 from kms_watchdog.drills.folder import DrillFolder
 from kms_watchdog.drills.verdict import Judgement, Verdict
+from kms_watchdog.results import Mode
 
 pytestmark = pytest.mark.slow  # each judges many journals
 
@@ -294,3 +302,109 @@ def test_the_command_says_what_is_not_proven_by_its_exit_code(tmp_path: Path, ke
     assert doubted.exit_code == 1
     assert "20261125T000000Z-region-blackhole" in doubted.stdout
     assert usage.exit_code == 2
+
+
+def sight(found: Score, alarm: str, system: str, mode: Mode) -> AlarmSight:
+    return next(one for one in found.alarms if (one.alarm, one.system, one.mode) == (alarm, system, mode))
+
+
+def alarm_proof(days_ago: float, *, told: bool = True, restored: bool = True) -> AlarmProof:
+    fired = NOW - timedelta(days=days_ago)
+    return AlarmProof(
+        alarm="FaultLeaked",
+        name="ParkerFlight-KMS-FaultLeaked",
+        region=TARGET,
+        by="arn:aws:iam::123456789012:role/R",
+        run_id=f"{fired:%Y%m%dT%H%M%SZ}-alarm-proof",
+        fired_at_utc=fired,
+        told_at_utc=fired + timedelta(seconds=2) if told else None,
+        restored_at_utc=fired + timedelta(seconds=3) if restored else None,
+    )
+
+
+def test_every_alarm_of_the_table_is_listed_and_never_is_nothing() -> None:
+    """In both systems, live and as a twin, where there is one."""
+    found = scored()
+
+    expected = [
+        (row.name, system, mode)
+        for row in ALARMS
+        for system, there in (("prometheus", row.prometheus), ("cloudwatch", row.cloudwatch))
+        if not isinstance(there, NoneBecause)
+        for mode in row.modes
+    ]
+    assert [(one.alarm, one.system, one.mode) for one in found.alarms] == expected
+    assert {(one.last, one.days, one.lately) for one in found.alarms} == {(None, None, False)}
+    assert (found.alarms_seen, found.to_json()["alarms_seen"]) == (0, 0)
+
+
+def test_a_drill_has_seen_its_twins_fire() -> None:
+    """By its journal, with the times of CloudWatch; the live alarms that it only looked at are not seen."""
+    journal = held_story().journal()
+    found = score(
+        wanted(), [replace(proof(3), sightings=of_drill(RUN_ID, journal))], (), at_utc=NOW, window=timedelta(days=35)
+    )
+
+    twin = sight(found, "HighErrorRate", "cloudwatch", Mode.DRILL)
+    assert twin.last is not None
+    assert twin.last.run_id == RUN_ID
+    assert twin.last.cleared_at_utc is not None
+    assert journal.records[0].at_utc < twin.last.fired_at_utc < twin.last.cleared_at_utc
+    assert twin.lately
+    assert found.alarms_seen == 1
+    assert sight(found, "HighErrorRate", "cloudwatch", Mode.LIVE).last is None
+    assert sight(found, "HighErrorRate", "prometheus", Mode.DRILL).last is None
+
+
+@pytest.mark.parametrize(("days", "lately"), [(35.0, True), (35.01, False)])
+def test_a_proof_of_an_alarm_is_good_for_the_window(days: float, *, lately: bool) -> None:
+    """To the second; the newest counts, and what came later than the score is not seen."""
+    proofs_of_alarms = [alarm_proof(days), alarm_proof(100), alarm_proof(-1), alarm_proof(1, told=False)]
+    found = score(wanted(), (), (), at_utc=NOW, window=timedelta(days=35), alarm_proofs=proofs_of_alarms)
+
+    one = sight(found, "FaultLeaked", "cloudwatch", Mode.LIVE)
+    assert one.last is not None
+    assert (one.days, one.lately) == (days, lately)
+    assert found.alarms_seen == int(lately)
+    assert one.to_json()["by"] == one.last.run_id
+
+
+def test_the_forms_say_when_alarms_were_seen() -> None:
+    """Never, long ago, and one that nobody saw clear."""
+    found = score(wanted(), (), (), at_utc=NOW, alarm_proofs=[alarm_proof(3), alarm_proof(2, restored=False)])
+
+    page, text, values = scores.html(found), scores.markdown(found), found.to_json()
+
+    heading = f"1 of {len(found.alarms)} alarms, in both systems, live and twins, were seen to fire within 35 days."
+    for form in (page, text):
+        assert heading in form
+        assert "2 d, alarm-proof, not cleared" in form
+        assert "never" in form
+    [told] = [one for one in values["alarms"] if one["by"]]
+    assert (told["alarm"], told["mode"], told["cleared_at_utc"], told["days"]) == ("FaultLeaked", "live", None, 2.0)
+
+
+def test_the_command_reads_what_prove_has_written(tmp_path: Path) -> None:
+    """From the same state folder; a record that was edited is named, and counts nothing."""
+    config = configured(tmp_path)
+    fired = alarm_proof(0)
+    clock = ManualClock(start_utc=NOW)
+    notes = ProofJournal(alarm_proofs.folder(tmp_path, fired.run_id), clock)
+    notes.write("proof-started", run_id=fired.run_id, by=fired.by, slot="", regions=[TARGET])
+    notes.write("alarm-proved", **replace(fired, fired_at_utc=datetime(2020, 1, 1, tzinfo=UTC)).to_fields())
+    notes.close()
+
+    listed = CliRunner().invoke(cli, ["score", "--config", str(config), "--json"])
+    shown = CliRunner().invoke(cli, ["score", "--config", str(config)])
+    path = alarm_proofs.folder(tmp_path, fired.run_id).journal
+    path.write_bytes(path.read_bytes().replace(b"FaultLeaked", b"HighLatency"))
+    edited = CliRunner().invoke(cli, ["score", "--config", str(config), "--json"])
+
+    assert [(one["alarm"], one["by"]) for one in json.loads(listed.stdout)["alarms"] if one["by"]] == [
+        ("FaultLeaked", fired.run_id)
+    ]
+    assert "alarm-proof" in shown.stdout
+    values = json.loads(edited.stdout)
+    assert not [one for one in values["alarms"] if one["by"]]
+    assert "the record is broken" in values["not_counted"][0]["why"]
+    assert (listed.exit_code, edited.exit_code) == (3, 1)

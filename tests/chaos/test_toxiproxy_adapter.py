@@ -205,7 +205,7 @@ def test_nobody_there_is_told_apart_from_somebody_silent(free_port: int) -> None
 
     assert refused.value.refused
     assert not waiting.value.refused
-    assert clock.monotonic() - started < 4
+    assert clock.monotonic() - started < 30  # the silent one would have been silent for ever
 
 
 @pytest.mark.parametrize(

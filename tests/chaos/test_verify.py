@@ -17,12 +17,12 @@ from kms_chaos.evidence import sending
 from kms_chaos.evidence.sealing import seal
 from kms_chaos.evidence.segments import Cut
 from kms_chaos.evidence.signing import FileSigner, Signer, signature_file, signer
-from kms_chaos.evidence.store import open_store
 from kms_core.testing import ManualClock
 from kms_watchdog import aws
 from kms_watchdog.config import load
 from kms_watchdog.drills import journal
 from kms_watchdog.drills.folder import DrillFolder
+from kms_watchdog.evidence.choice import open_store
 
 pytestmark = pytest.mark.slow  # each verifies whole drills
 

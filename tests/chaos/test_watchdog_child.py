@@ -24,7 +24,7 @@ from kms_chaos.faults.toxiproxy import Toxiproxy
 from kms_watchdog.drills import journal
 from kms_watchdog.drills.folder import DrillFolder, folders
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.minutes(2), pytest.mark.timeout(240)]
 
 MakeConfig = Callable[..., Path]
 SHORT = {

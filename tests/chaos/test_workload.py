@@ -10,11 +10,13 @@ from itertools import islice
 from typing import Any
 
 import pytest
+from waiting import wait_until
 
 from kms_chaos import ledger
 from kms_chaos.canaries import CanaryRounds
 from kms_chaos.drill_parts import Load
 from kms_chaos.ledger import Ledger, Sealed, another_context
+from kms_chaos.metronome import LATE_SECONDS, TICK_SECONDS
 from kms_chaos.testing import REGIONS, RUN_ID, TARGET
 from kms_chaos.witness import Witness
 from kms_chaos.workload import LANES, Workload, region_of, schedule
@@ -135,6 +137,30 @@ def test_failures_are_told_with_the_cores_code(
     assert not any(o["ok"] for o in operations)
     assert {o["error"] for o in operations} <= {"KMSInternalException", "KmsUnavailableError"}
     assert tape.of("workload-ended")[0]["failed"] == len(operations)
+
+
+class LateForTicks(SystemClock):
+    """Wakes whoever waits for a tick too late."""
+
+    def wait(self, event: threading.Event, seconds: float) -> bool:
+        return super().wait(event, seconds + LATE_SECONDS * 2 if seconds == TICK_SECONDS else seconds)
+
+
+def test_a_time_for_which_the_machine_stood_still_is_told_as_long_as_there_is_traffic(
+    core: Core, witness: Witness, tape: FakeTape
+) -> None:
+    """The judge must know of it; the thread that measures ends with the traffic."""
+    workload = Workload(
+        core, witness, Ledger(), tape, LateForTicks(), random.Random(1),
+        load=Load(operations_per_second=20, concurrency=1), purposes=PURPOSES, run_id=RUN_ID,
+    )  # fmt: skip
+
+    workload.start()
+    wait_until(lambda: bool(tape.of("machine-stalled")), says="it is told")
+    workload.stop()
+
+    assert all(stalled["seconds"] >= LATE_SECONDS for stalled in tape.of("machine-stalled"))
+    assert not [thread for thread in threading.enumerate() if thread.name == "metronome"]
 
 
 def test_a_message_tells_which_region_made_its_key(core: Core, estate: FakeEstate) -> None:

@@ -34,13 +34,13 @@ def test_a_late_region_is_overtaken_and_counts_as_slow(
 ) -> None:
     """The caller waits 250 ms and a round trip, three times; then the breaker knows."""
     core = threaded(hedging=True)
-    real_estate[EAST].during = lambda call: go_on.wait(10)
+    real_estate[EAST].during = lambda call: go_on.wait(60)
     clock = SystemClock()
     began = clock.monotonic()
 
     assert [sealed_in(seal(core, number)) for number in range(4)] == [WEST] * 4
 
-    assert clock.monotonic() - began < 2.0
+    assert clock.monotonic() - began < 30.0  # nobody waited for the late one
     assert [(move.region, move.cause) for move in recorder.of(BreakerMoved)] == [(EAST, "slow")]
     assert [(hedged.region, hedged.other, hedged.won) for hedged in recorder.of(Hedged)] == [(EAST, WEST, True)] * 3
     codes = [attempt.error_code for attempt in recorder.of(Attempt) if attempt.region == EAST]

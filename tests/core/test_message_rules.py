@@ -296,3 +296,33 @@ def test_wrapped_keys_that_cannot_be_written_are_refused(keys: list[EncryptedDat
     """A message needs one, and has a two-byte count."""
     with pytest.raises(ValueError, match="wrapped key"):
         encode(b"", DATA_KEY, keys, {}, message_id=MESSAGE_ID)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param({"reserved": b"\x00\x00\x00\x01"}, id="reserved-bytes"),
+        pytest.param({"iv_bytes": b"\x0b"}, id="a-shorter-iv"),
+        pytest.param({"iv_bytes": b"\x0d"}, id="a-longer-iv"),
+    ],
+)
+def test_a_first_version_header_says_what_it_must(changed: dict[str, bytes]) -> None:
+    """Four zero bytes and an IV of twelve; its header is refused before any key is asked for."""
+
+    def header(*, reserved: bytes = bytes(4), iv_bytes: bytes = b"\x0c") -> bytes:
+        start = b"\x01\x80\x01\x78" + bytes(16) + b"\x00\x00" + b"\x00\x01\x00\x07aws-kms\x00\x03arn\x00\x07wrapped"
+        return start + b"\x02" + reserved + iv_bytes + struct.pack(">I", 16) + bytes(12) + bytes(16)
+
+    assert parse_header(header()).suite.version == 1
+    with pytest.raises(MessageError) as refused:
+        parse_header(header(**changed))
+    assert refused.value.step is Step.HEADER
+
+
+@pytest.mark.parametrize("content_type", [b"\x00", b"\x03", b"\xff"])
+def test_a_content_that_is_neither_framed_nor_not_is_refused(content_type: bytes) -> None:
+    """Also where the length of its frames says that it is not framed, which fits no framing as well."""
+    for frame_length in (0, 16):
+        with pytest.raises(MessageError) as refused:
+            parse_header(resealed(body(content_type=content_type, frame_length=frame_length)))
+        assert refused.value.step is Step.HEADER

@@ -129,6 +129,10 @@ def test_what_cannot_be_read_leaves_the_last_word_in_force_until_it_expires(
     assert estate.asked() == [WEST, EAST]
     (unreadable,) = recorder.of(OverridesUnreadable)
     assert unreadable.source == str(file)
+    assert overridden.overrides_unreadable() == unreadable.reason
+    file.write_text(written(override()))
+    overridden.read_overrides()
+    assert overridden.overrides_unreadable() == ""
 
 
 def test_a_file_that_is_gone_takes_its_overrides_with_it(overridden: Core, estate: FakeEstate, file: Path) -> None:

@@ -176,6 +176,18 @@ def test_a_drill_that_broke_before_the_start_is_not_counted_again(sink: CloudWat
     assert total(sink.close(NOW + 10), "DrillFailed", "d") == 0
 
 
+def test_an_orphaned_drill_does_not_run(sink: CloudWatchSink) -> None:
+    """So that its faults are leaked ones; when somebody closes it, that is its end."""
+    sink.on_drill(change(active=True, at=0))
+    running = total(sink.close(NOW + 10), "DrillActive")
+    sink.on_drill(replace(change(active=False, at=0), orphaned=True))
+    orphaned = total(sink.close(NOW + 20), "DrillActive")
+    sink.on_drill(change(active=False, at=25, verdict=Verdict.BROKE))
+
+    assert (running > 0, orphaned) == (True, 0)
+    assert total(sink.close(NOW + 30), "DrillFailed", "d") == 1
+
+
 def test_faults_left_behind_are_counted(sink: CloudWatchSink, faults: list[str]) -> None:
     """As many as there are when the period is closed."""
     faults += ["kmswd.r.us-east-1", "kmswd.r.us-west-2"]

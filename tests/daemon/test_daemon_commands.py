@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from daemon_kit import LocalCloud, result
+from daemon_kit import KEYS_ALONE, LocalCloud, result
 from rich.console import Console
 
 from kms_watchdog import __main__ as entry
@@ -68,7 +68,7 @@ def test_once_as_json(cloud: LocalCloud, tmp_path: Path) -> None:
     """One document; a key that does not exist yet anywhere is a matter of configuration."""
     config = cloud.config(tmp_path, prefix="once")
     missing = cloud.run("once", "--json", config=config)
-    cloud.run("provision", "apply", "--yes", config=config)
+    cloud.run("provision", "apply", "--yes", *KEYS_ALONE, config=config)
 
     found = cloud.run("once", "--json", config=config)
 

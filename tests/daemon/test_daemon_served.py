@@ -19,7 +19,8 @@ from waiting import wait_until
 from kms_core.clock import SystemClock
 from kms_watchdog import aws
 from kms_watchdog.config import load
-from kms_watchdog.daemon import DEADMAN, FIRST_OTHER_SECONDS, FIRST_USE_SECONDS, Daemon
+from kms_watchdog.daemon import FIRST_EACH_SECONDS, FIRST_OTHER_SECONDS, FIRST_USE_SECONDS, Daemon
+from kms_watchdog.installed_series import DEADMAN
 from kms_watchdog.results import Outcome
 from kms_watchdog.state_folder import StateFolder
 
@@ -139,6 +140,17 @@ def test_the_first_round_does_not_take_an_interval(build: Callable[..., Daemon])
     assert daemon.alive()
 
 
+def test_a_crowd_of_first_looks_is_spread(build: Callable[..., Daemon]) -> None:
+    """Hundreds due within one second would wait longer than a job's grace, and be missed: blind at every start."""
+    keys = "".join(f'[keys.k{number}]\nalias = "alias/k{number}"\n' for number in range(150))
+
+    daemon = build(keys)
+    firsts = {job.first_within_seconds for job in daemon.jobs() if job.kind.startswith("canary.")}
+
+    assert len(daemon.canaries) > 450
+    assert firsts == {len(daemon.canaries) * FIRST_EACH_SECONDS}
+
+
 def test_it_is_alive_only_while_results_are_written(build: Callable[..., Daemon]) -> None:
     """A dead writer forgets everything: whoever restarts processes must hear of it."""
     daemon = build()
@@ -190,3 +202,18 @@ def test_a_healthy_daemon_pings_and_serves_who_knows_the_token(start: Start, con
     assert (status["schema"], status["detail"]) == (2, True)
     assert TOKEN not in daemon.log.read_text()
     assert "ping/secret" not in daemon.log.read_text()
+
+
+def test_a_report_is_a_file_of_its_runs_folder_and_nothing_else(build: Callable[..., Daemon], tmp_path: Path) -> None:
+    """Neither a path, nor a link that somebody laid there, leads a stranger to another file."""
+    daemon = build()
+    drills = daemon.settings.state.dir / "drills"
+    (secret := tmp_path / "token").write_text("a secret")
+    for run_id in ("good", "linked"):
+        (drills / run_id).mkdir(parents=True)
+    (drills / "good" / "report.html").write_text("<!doctype html>")
+    (drills / "linked" / "report.html").symlink_to(secret)
+
+    served = {name: daemon.report(name) for name in ("good", "linked", "none", "..", "../..", str(tmp_path), "a/b", "")}
+
+    assert {name: path for name, path in served.items() if path} == {"good": drills / "good" / "report.html"}

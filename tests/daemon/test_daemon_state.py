@@ -10,16 +10,18 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
 from daemon_kit import result
+from waiting import wait_until
 
 from kms_core.testing import ManualClock
 from kms_watchdog.health import Subject
 from kms_watchdog.results import Mode, Outcome
 from kms_watchdog.sinks.history import FAILURES, TICKS, HistorySink
-from kms_watchdog.sqlite_file import SqliteFile
+from kms_watchdog.sqlite_file import CHECK_AFTER_SECONDS, SqliteFile
 from kms_watchdog.state_folder import StateError, StateFolder, file_system
 
 SCHEMA = "CREATE TABLE IF NOT EXISTS t (x INTEGER);"
@@ -31,8 +33,8 @@ def open_file(tmp_path: Path, clock: ManualClock) -> Iterator[Callable[..., Sqli
     """Open SQLite files, closed at the end."""
     made: list[SqliteFile] = []
 
-    def open_it(name: str = "x.db", *, version: int = 1) -> SqliteFile:
-        made.append(SqliteFile(tmp_path / name, schema=SCHEMA, version=version, clock=clock))
+    def open_it(name: str = "x.db", **settings: Any) -> SqliteFile:
+        made.append(SqliteFile(tmp_path / name, **{"schema": SCHEMA, "version": 1, "clock": clock, **settings}))
         return made[-1]
 
     yield open_it
@@ -103,6 +105,77 @@ def test_a_damaged_file_is_moved_aside_and_begun_anew(
     assert count(second) == 0
     assert [entry["event"] for entry in logs] == ["sqlite.damaged"]
     assert len(list(tmp_path.glob("x.db.damaged-*"))) == 1
+
+
+@pytest.fixture
+def damaged(open_file: Callable[..., SqliteFile], tmp_path: Path) -> Path:
+    """A file of many pages of which one in the middle is overwritten, and which opens all the same."""
+    first = open_file()
+    first.call(lambda db: db.executemany("INSERT INTO t VALUES (?)", [(i,) for i in range(50_000)]).rowcount)
+    first.close()
+    path = tmp_path / "x.db"
+    raw = path.read_bytes()
+    middle = len(raw) // 2 // 4096 * 4096
+    path.write_bytes(raw[:middle] + os.urandom(4096) + raw[middle + 4096 :])
+    return path
+
+
+@pytest.mark.usefixtures("damaged")
+def test_a_large_damaged_file_is_found_out_while_it_is_in_use(
+    open_file: Callable[..., SqliteFile], tmp_path: Path
+) -> None:
+    """A look through a gibibyte takes seconds, in which nobody would watch: it is used at once, and looked at later."""
+    slow = ManualClock()
+    with structlog.testing.capture_logs() as logs:
+        second = open_file(check_at_once_bytes=0, clock=slow)
+        second.call(lambda db: db.execute("INSERT INTO t VALUES (-1)").rowcount)
+        wait_until(lambda: slow.waiting == 1, says="the check waits")
+        before = list(logs)
+        slow.advance(CHECK_AFTER_SECONDS)
+        wait_until(lambda: logs, says="the damage is told")
+
+    assert before == []
+    assert [entry["event"] for entry in logs] == ["sqlite.damaged"]
+    assert count(second) == 0
+    assert len(list(tmp_path.glob("x.db.damaged-*"))) == 1
+
+
+@pytest.mark.usefixtures("damaged")
+def test_who_meets_the_damage_first_finds_a_new_file(open_file: Callable[..., SqliteFile], tmp_path: Path) -> None:
+    """Work that a damaged page stops is done on the file that takes its place; the check comes too late for nothing."""
+    slow = ManualClock()
+    with structlog.testing.capture_logs() as logs:
+        second = open_file(check_at_once_bytes=0, clock=slow)
+        found = second.call(lambda db: db.execute("SELECT sum(x) FROM t").fetchone()[0])
+        wait_until(lambda: slow.waiting == 1, says="the check waits")
+        slow.advance(CHECK_AFTER_SECONDS)
+        wait_until(lambda: slow.waiting == 0, says="the check begins")
+        second.close()
+
+    assert found is None
+    assert [entry["event"] for entry in logs] == ["sqlite.damaged"]
+    assert len(list(tmp_path.glob("x.db.damaged-*"))) == 1
+
+
+def test_a_large_file_that_is_sound_stays(open_file: Callable[..., SqliteFile], tmp_path: Path) -> None:
+    """A check that finds nothing changes nothing; and closing does not wait for one."""
+    first = open_file()
+    first.call(lambda db: db.executemany("INSERT INTO t VALUES (?)", [(i,) for i in range(5000)]).rowcount)
+    first.close()
+
+    slow = ManualClock()
+    second = open_file(check_at_once_bytes=0, clock=slow)
+    wait_until(lambda: slow.waiting == 1, says="the check waits")
+    slow.advance(CHECK_AFTER_SECONDS)
+    names = {"sqlite-check-x"}
+    wait_until(lambda: names.isdisjoint(t.name for t in threading.enumerate()), says="the check is over")
+    number = count(second)
+    second.close()
+    third = open_file(check_at_once_bytes=0, clock=slow)
+    third.close()
+
+    assert number == count(open_file()) == 5000
+    assert not list(tmp_path.glob("x.db.damaged-*"))
 
 
 def test_a_folder_instead_of_a_file_is_refused_in_one_line(

@@ -19,8 +19,8 @@ from kms_watchdog.canaries.canary import canary_id
 from kms_watchdog.canaries.roster import Ports, live_canaries
 from kms_watchdog.cli import command as watchdog
 from kms_watchdog.config import ConfigError, Settings
-from kms_watchdog.daemon import subject_of
 from kms_watchdog.health import Board, Status, Subject
+from kms_watchdog.installed_series import subject_of
 from kms_watchdog.results import Kind, Mode, Outcome
 from kms_watchdog.scheduler import Job
 from kms_watchdog.sinks.cloudwatch_path import CloudWatchPath

@@ -13,7 +13,8 @@ from daemon_kit import START, JournalFile, result
 
 from kms_core.events import BreakerMoved, FailedOver
 from kms_watchdog.drills import follow
-from kms_watchdog.drills.follow import Follower, RunView
+from kms_watchdog.drills.follow import Follower
+from kms_watchdog.drills.runs import RunView
 from kms_watchdog.drills.verdict import Verdict
 from kms_watchdog.results import CanaryResult, Mode, Outcome
 from kms_watchdog.sinks.sink import AlarmMoved, DrillChange, Seen

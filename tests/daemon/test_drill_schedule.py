@@ -14,13 +14,16 @@ import structlog
 from daemon_kit import JournalFile, undo_record, write_undo
 
 from kms_core.testing import ManualClock
+from kms_watchdog import alarm_proofs
+from kms_watchdog.alarm_proofs import ProofJournal
 from kms_watchdog.config import ConfigError, Settings, load
 from kms_watchdog.drills.schedule import DrillSchedule, start_drill
 from kms_watchdog.drills.slot_ledger import SlotLedger
-from kms_watchdog.drills.slots import Plan, Slot, SlotState
+from kms_watchdog.drills.slots import ALARM_PROOF, Plan, Slot, SlotState
 from kms_watchdog.sinks.prometheus import Exposition
 
 PLAN = Plan(name="failover", drill="region-blackhole", every="month", day=3, at=time(3), window=timedelta(days=7))
+DUE = datetime(2026, 2, 3, 3, tzinfo=UTC)
 
 
 class FakeDrill:
@@ -158,6 +161,32 @@ def test_what_a_guard_refused_is_tried_again_until_the_window_closes(bench: Benc
     assert 100 < len(bench.starter.drills) < 24 * 7
     assert [row[:2] for row in bench.rows()] == [("failover/2026-02", SlotState.MISSED)]
     assert bench.value("drill_slots_missed_total") == 1
+    assert bench.value("drill_missed_slot_timestamp_seconds") == DUE.timestamp()
+
+
+def test_a_slot_that_was_missed_shows_until_the_next_has_its_run(
+    bench: Bench, new_drill: Callable[..., JournalFile]
+) -> None:
+    """Also where no daemon ran in its window, and none was scraped before it was counted; not once nobody plans it."""
+    bench.clock.advance(timedelta(days=20).total_seconds())
+    bench.restart()
+    before = bench.value("drill_missed_slot_timestamp_seconds")
+    bench.look()
+    missed = bench.value("drill_missed_slot_timestamp_seconds")
+    bench.restart()
+    bench.look()
+    after_restart = bench.value("drill_missed_slot_timestamp_seconds")
+    bench.look(days=13)
+    drill = new_drill(bench.starter.drills[-1].run_id, state=bench.state)
+    drill.begin()
+    bench.look(minutes=1)
+
+    assert (before, missed, after_restart) == (0, DUE.timestamp(), DUE.timestamp())
+    assert bench.rows()[-1][:2] == ("failover/2026-03", SlotState.RUNNING)
+    assert bench.value("drill_missed_slot_timestamp_seconds") == 0
+    assert "drill_missed_slot_timestamp_seconds" in bench.exposition.render("")[0].decode()
+    bench.schedule.plan([])
+    assert "drill_missed_slot_timestamp_seconds{" not in bench.exposition.render("")[0].decode()
 
 
 def test_the_reason_of_a_refusal_is_kept(bench: Bench) -> None:
@@ -362,3 +391,111 @@ def test_the_schedule_is_configured(write_config: Callable[..., Path]) -> None:
 def test_no_drill_runs_unless_somebody_asked_for_it(settings: Settings) -> None:
     """Breaking things is opted into."""
     assert settings.drills.plans == ()
+
+
+PROOF_PLAN = Plan(
+    name=ALARM_PROOF, drill=ALARM_PROOF, every="month", day=3, at=time(3), window=timedelta(days=7), task=ALARM_PROOF
+)
+PROOF_ID = "20260203T120000Z-alarm-proof"
+
+
+@pytest.fixture
+def proving(bench: Bench) -> Bench:
+    """A schedule that has a proof of the alarms instead of a drill."""
+    bench.schedule.plan([PROOF_PLAN])
+    bench.look()
+    return bench
+
+
+@pytest.mark.parametrize(
+    ("verdict", "interrupted", "state", "note"),
+    [
+        pytest.param("HELD", False, SlotState.DONE, "HELD", id="held"),
+        pytest.param("BROKE", False, SlotState.DONE, "BROKE", id="broke"),
+        pytest.param("INCONCLUSIVE", True, SlotState.ABORTED, "interrupted, or its owner died", id="interrupted"),
+    ],
+)
+def test_a_proof_has_a_slot_as_a_drill_has(
+    proving: Bench, verdict: str, state: SlotState, note: str, *, interrupted: bool
+) -> None:
+    """Claimed, seen to run by its own folder, and settled by what its journal says."""
+    began = proving.look(days=1)
+    found = alarm_proofs.folder(proving.state, PROOF_ID)
+    notes = ProofJournal(found, proving.clock)
+    notes.write("proof-started", run_id=PROOF_ID, by="x", slot="alarm-proof/2026-02", regions=[])
+    proving.look(minutes=1)
+    running = proving.rows()
+    if interrupted:
+        notes.write("interrupted", reason="a signal")
+    notes.write("verdict", verdict=verdict)
+    notes.write("closed", by="prove", verdict=verdict)
+    notes.close()
+    proving.starter.drills[0].code = 0
+    proving.look(minutes=1)
+
+    assert began == ["drill.started"]
+    assert proving.starter.drills[0].run_id == PROOF_ID
+    assert running == [("alarm-proof/2026-02", SlotState.RUNNING, "")]
+    assert proving.rows() == [("alarm-proof/2026-02", state, note)]
+
+
+def test_a_proof_that_was_refused_is_tried_again_and_one_that_never_ran_is_missed(proving: Bench) -> None:
+    """As a drill: an alarm fires, or a drill runs; when the window closes somebody is told."""
+    proving.look(days=1)
+    proving.starter.words = "kms-alarms: a drill or another proof runs"
+    proving.starter.drills[0].code = 4
+    refused = proving.look(minutes=1)
+    rows = proving.rows()
+    proving.look(hours=2)
+    again = len(proving.starter.drills)
+    proving.starter.drills[-1].code = 4
+    proving.look(minutes=1)
+    missed = proving.look(days=8)
+
+    assert refused == ["drill.slot_settled"]
+    assert rows == [("alarm-proof/2026-02", SlotState.REFUSED, "kms-alarms: a drill or another proof runs")]
+    assert again == 2
+    assert missed == ["drill.slot_missed"]
+    assert proving.value('drill_slots_missed_total{drill="alarm-proof"}') == 1
+
+
+def test_a_proof_whose_process_died_is_given_up(proving: Bench) -> None:
+    """Nothing of a drill's is to be healed; the next proof puts back what it left."""
+    proving.look(days=1)
+    notes = ProofJournal(alarm_proofs.folder(proving.state, PROOF_ID), proving.clock)
+    notes.write("proof-started", run_id=PROOF_ID, by="x", slot="alarm-proof/2026-02", regions=[])
+    notes.close()
+    proving.starter.drills[0].code = -9
+
+    assert proving.look(minutes=1) == ["drill.slot_settled"]
+    assert proving.rows()[0][1] is SlotState.ABORTED
+
+
+def test_the_proof_is_started_without_asking(tmp_path: Path) -> None:
+    """A process of its own, with what the ledger knows it by."""
+    slot = Slot(id="alarm-proof/2026-02", plan=PROOF_PLAN, due_utc=START, closes_utc=START)
+    start = start_drill(("--config", str(tmp_path / "none.toml")), tmp_path / "drill.log")
+
+    process = start(slot, PROOF_ID)
+    code = process.wait(60)  # type: ignore[attr-defined] # it is a Popen
+
+    assert process.args[1:] == [  # type: ignore[attr-defined] # as above
+        "-m", "kms_alarms", "prove", "--yes", "--config", str(tmp_path / "none.toml"),
+        "--slot", "alarm-proof/2026-02", "--run-id", PROOF_ID,
+    ]  # fmt: skip
+    assert code == 2
+    assert "none.toml: cannot be read" in start.last_words()
+
+
+def test_a_proof_is_scheduled_by_its_own_table(write_config: Callable[..., Path], settings: Settings) -> None:
+    """It pages: only if somebody says when; and no drill may have its name."""
+    slot = "[cloudwatch.proof.slot]\nday = 3\nat = '03:00'\n"
+    drill = "[drills.slots.alarm-proof]\ndrill = 'region-blackhole'\nday = 3\nat = '03:00'\n"
+
+    assert load(write_config(slot), environ={}).plans == (PROOF_PLAN,)
+    assert load(write_config(slot + "enabled = false\n"), environ={}).plans == ()
+    assert settings.plans == ()
+    with pytest.raises(ConfigError, match="alarm-proof: the ledger keeps that name"):
+        load(write_config(drill), environ={})
+    with pytest.raises(ConfigError, match="day must be at most 7"):
+        load(write_config(slot.replace("day = 3", "day = 8\nevery = 'week'")), environ={})

@@ -14,8 +14,10 @@ from kms_watchdog.drills.slots import (
     REFUSED_AGAIN_AFTER,
     UNSEEN,
     Action,
+    Credit,
     Forget,
     Miss,
+    Others,
     Plan,
     Row,
     RunSeen,
@@ -165,6 +167,20 @@ def test_what_was_refused_to_the_end_is_missed() -> None:
             SlotState.CLAIMED, RunSeen(alive=False, exit_code=4, said="no"), SlotState.REFUSED, "no", id="refused"
         ),
         pytest.param(
+            SlotState.CLAIMED,
+            RunSeen(alive=False, exit_code=0, said="had"),
+            SlotState.ELSEWHERE,
+            "had",
+            id="another-had-it",
+        ),
+        pytest.param(
+            SlotState.CLAIMED,
+            RunSeen(alive=False, exit_code=3, said="begun"),
+            SlotState.ELSEWHERE,
+            "begun",
+            id="another-began-it",
+        ),
+        pytest.param(
             SlotState.CLAIMED, RunSeen(alive=False, exit_code=2), SlotState.ABORTED, "exit code 2", id="could-not-begin"
         ),
         pytest.param(SlotState.CLAIMED, None, SlotState.ABORTED, "nothing is known of its run", id="nothing-known"),
@@ -178,6 +194,16 @@ def test_what_becomes_of_a_run(state: SlotState, run: RunSeen | None, becomes: S
     settled = [(action.state, action.note) for action in actions if isinstance(action, Settle)]
     assert settled == ([(becomes, note)] if becomes else [])
     assert started(actions) == []
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_a_proof_of_alarms_is_nobody_elses(code: int) -> None:
+    """It has no lease: one that made no folder came to nothing, whatever its exit code."""
+    proof = row(SlotState.CLAIMED, slot="alarm-proof/2026-01")
+
+    assert due([], [proof], {proof.run_id: RunSeen(alive=False, exit_code=code)}, DUE + MINUTE) == (
+        Settle(proof, SlotState.ABORTED, f"exit code {code}"),
+    )
 
 
 def test_a_claim_that_never_became_a_run_is_given_up() -> None:
@@ -290,3 +316,71 @@ def test_a_clock_a_year_ahead_costs_no_drill_of_the_years_between() -> None:
 
     expected = [f"failover/{year}-{month:02}" for year in (2026, 2027) for month in range(1, 13)]
     assert all(years.started[slot] == 1 for slot in expected)
+
+
+@pytest.mark.parametrize(
+    ("plan", "moment", "slot"),
+    [
+        pytest.param(MONTHLY, datetime(2026, 1, 3, 3, 30, tzinfo=UTC), "failover/2026-01", id="to-the-second"),
+        pytest.param(MONTHLY, datetime(2026, 3, 3, 3, 29, tzinfo=UTC), "failover/2026-02", id="a-minute-before"),
+        pytest.param(MONTHLY, datetime(2027, 1, 2, tzinfo=UTC), "failover/2026-12", id="over-the-year"),
+        pytest.param(WEEKLY, datetime(2027, 1, 3, tzinfo=UTC), "weekly/2026-W53", id="week"),
+    ],
+)
+def test_a_moment_means_the_slot_that_was_due_last(plan: Plan, moment: datetime, slot: str) -> None:
+    """The very one that the ledger of every daemon names."""
+    assert plan.slot_at(moment).id == slot
+    assert plan.slot_at(moment) in plan.slots(SINCE, datetime(2028, 1, 1, tzinfo=UTC))
+
+
+# -- other machines ------------------------------------------------------------------------------------------------
+
+CLOSES = DUE + timedelta(days=7)
+SLOT = "failover/2026-01"
+
+
+def acts_beside(now: datetime, others: Others, *rows: Row) -> tuple[Action, ...]:
+    return due([(MONTHLY, SINCE)], rows, {}, now, others)
+
+
+@pytest.mark.parametrize(
+    ("now", "verdict", "state", "credited"),
+    [
+        pytest.param(CLOSES, "HELD", None, True, id="nothing was known of it"),
+        pytest.param(CLOSES, "HELD", SlotState.REFUSED, True, id="refused here"),
+        pytest.param(CLOSES, "HELD", SlotState.MISSED, True, id="taken for missed"),
+        pytest.param(CLOSES, "", SlotState.MISSED, True, id="came to no verdict, and the window is over"),
+        pytest.param(DUE + HOUR, "HELD", None, True, id="before it would begin here"),
+        pytest.param(DUE + HOUR, "", None, False, id="came to no verdict, and may be had again"),
+        pytest.param(CLOSES, "HELD", SlotState.DONE, False, id="had here too"),
+        pytest.param(CLOSES, "HELD", SlotState.ABORTED, False, id="begun here too"),
+        pytest.param(CLOSES, "HELD", SlotState.ELSEWHERE, False, id="known already"),
+    ],
+)
+def test_a_slot_that_another_machine_had(
+    *, now: datetime, verdict: str, state: SlotState | None, credited: bool
+) -> None:
+    """It is written down as that machine's, and neither missed nor begun here."""
+    rows = [] if state is None else [row(state, changed=DUE - DAY)]
+
+    found = acts_beside(now, Others(slots={SLOT: ("a-run", verdict)}, told_until_utc=now), *rows)
+
+    assert [action for action in found if isinstance(action, Miss)] == []
+    credited_to = [(action.slot.id, action.run_id, action.verdict) for action in found if isinstance(action, Credit)]
+    assert credited_to == ([(SLOT, "a-run", verdict)] if credited else [])
+    assert bool(started(found)) is (now < CLOSES and not credited)
+
+
+@pytest.mark.parametrize(
+    ("told_until", "missed"),
+    [
+        pytest.param(None, True, id="nobody else drills"),
+        pytest.param(CLOSES - MINUTE, False, id="one that began in the last minute is not known yet"),
+        pytest.param(CLOSES, True, id="nobody had it"),
+    ],
+)
+def test_a_slot_is_missed_once_it_is_known_that_nobody_had_it(*, told_until: datetime | None, missed: bool) -> None:
+    """What others did up to the end of its window."""
+    found = acts_beside(CLOSES + DAY, Others(told_until_utc=told_until))
+
+    assert [action.slot.id for action in found if isinstance(action, Miss)] == ([SLOT] if missed else [])

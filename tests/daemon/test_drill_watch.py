@@ -14,6 +14,7 @@ from kms_core.testing import ManualClock
 from kms_watchdog.drills.follow import Follower
 from kms_watchdog.drills.watch import HEAL_SECONDS, SEAL_AGAIN_SECONDS, DrillWatch, HealReason, why_heal
 from kms_watchdog.sinks.prometheus import Exposition
+from kms_watchdog.sinks.sink import DrillChange
 
 
 class FakeHealer:
@@ -114,6 +115,35 @@ def test_a_dead_drills_fault_is_healed_at_the_first_look(bench: Bench, broken: J
     assert len(bench.healers) == 1
     assert bench.value("faults_healed_total") == 1
     assert (bench.value("faults_active"), bench.watch.leftovers) == (0, ())
+
+
+class Keeps:
+    """A sink that keeps what it is told of drills."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[bool, bool]] = []
+
+    def on_drill(self, change: DrillChange) -> None:
+        self.told.append((change.active, change.orphaned))
+
+
+def test_a_dead_drill_does_not_run_while_its_fault_cannot_be_undone(bench: Bench, broken: JournalFile) -> None:
+    """Else the alarm for faults that no drill owns would be silent for as long as healing fails; told once."""
+    sink = Keeps()
+    bench.follower.tell(results=(), events=(), drills=(sink,))
+    with broken.folder.owned():
+        bench.look()
+    alive = list(sink.told)
+    for _ in range(10):
+        bench.look(10)
+        bench.healers[-1].code = 1
+    orphaned = list(sink.told)
+    close(broken)
+    bench.look(60)
+
+    assert alive == [(True, False)]
+    assert orphaned == [(True, False), (False, True)]
+    assert sink.told == [(True, False), (False, True), (False, False)]
 
 
 def test_a_drill_that_lives_is_left_alone(bench: Bench, broken: JournalFile) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -97,6 +98,21 @@ def test_a_visitor_writes_where_nobody_owns(
     assert visited.created("general") == (now_of(clock),)
     with folder.owned():
         pass  # and the lock is free again
+
+
+def test_a_visitor_reads_while_another_thread_of_it_keeps(tmp_path: Path, clock: ManualClock) -> None:
+    """Nothing is unreadable meanwhile, the first time least of all: a command looks at all regions side by side."""
+    for attempt in range(20):
+        folder = StateFolder(tmp_path / str(attempt))
+        folder.prepare()
+        visited = VisitedGoldenStore(folder, clock)
+        with ThreadPoolExecutor(4) as threads:
+            kept = threads.submit(visited.keep, message(1.0))
+            read = [threads.submit(visited.created, "general") for _ in range(40)]
+
+            assert {one.result() for one in read} <= {(), (1.0,)}
+            assert kept.result() is None
+        assert visited.created("general") == (1.0,)
 
 
 def test_a_visitor_never_writes_beside_an_owner(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import math
 import random
@@ -651,3 +652,25 @@ def test_a_moment_is_a_time_or_how_long_ago(text: str, found: datetime) -> None:
 def test_what_is_no_moment_is_refused(run: Callable[..., Result]) -> None:
     """Usage."""
     assert run("--since", "yesterday").exit_code == 2
+
+
+def test_ten_thousand_canaries_share_the_memory_of_their_last_looks(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ring of sixty each would be hundreds of MiB of what the status page draws; after a restart it is no more."""
+    monkeypatch.setattr(tables, "MAX_TICKS", 40)
+    regions = [f"r{number}" for number in range(10)]
+    with closing(HistorySink(path, ManualClock())) as first:
+        for at, region in itertools.product(range(8), regions):
+            first.write(replace(result(at=at), region=region))
+        of_each = first.ticks()
+    with closing(HistorySink(path, ManualClock())) as second:
+        after = second.ticks()
+        numbers = dict(second._numbers)
+
+    assert {len(looks) for looks in of_each.values()} == {4}
+    assert [look.started_at_utc for look in of_each[Subject("round_trip", "r0", "general")]] == [
+        START + timedelta(seconds=at) for at in range(4, 8)
+    ]
+    assert after == of_each
+    assert set(numbers.values()) == {8}

@@ -15,8 +15,8 @@ from kms_core import Core
 from kms_core.clock import Clock
 from kms_watchdog.canaries.canary import canary_id
 from kms_watchdog.canaries.round_trip import RoundTrip
-from kms_watchdog.daemon import subject_of
 from kms_watchdog.health import ReasonCode
+from kms_watchdog.installed_series import subject_of
 from kms_watchdog.looks import ON_DEMAND_AT_ONCE, CanaryBusyError, Looks, TooManyLooksError, UnknownCanaryError
 from kms_watchdog.results import CanaryResult, Kind, Reason
 from kms_watchdog.web.words import FLAWS, KINDS, REASONS, kind_words, reason_words

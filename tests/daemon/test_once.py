@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from daemon_kit import LocalCloud, result
+from daemon_kit import KEYS_ALONE, LocalCloud, result
 from metrics_story import all_subjects
 
 from kms_core import Core, SystemClock
@@ -141,7 +141,7 @@ def test_the_golden_files_canaries_are_those_of_the_roster(everything: Settings)
 def test_a_whole_round_is_left_where_the_configuration_says(cloud: LocalCloud, tmp_path: Path) -> None:
     """A part of one is not: it would take the whole one's place. A push that fails changes no exit code."""
     config = cloud.config(tmp_path, '[prometheus]\ntextfile = "metrics/kms.prom"\n', prefix="left")
-    cloud.run("provision", "apply", "--yes", config=config)
+    cloud.run("provision", "apply", "--yes", *KEYS_ALONE, config=config)
     textfile = tmp_path / "metrics" / "kms.prom"
 
     refused = cloud.run("once", config=config)

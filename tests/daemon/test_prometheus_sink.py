@@ -217,6 +217,33 @@ def test_what_the_core_says_of_keys_and_orders_is_counted(sink: PrometheusSink, 
     assert value(sink, "overrides_unreadable_total") == told
 
 
+def test_an_orphaned_drill_does_not_run_and_has_not_ended(sink: PrometheusSink) -> None:
+    """Its faults are leaked ones; how it ended is counted when somebody closes it."""
+    over = drill_change(active=False, verdict=Verdict.BROKE)
+
+    def shown() -> tuple[float, float]:
+        return value(sink, "drill_active", drill=over.drill), value(
+            sink, "drill_runs_total", drill=over.drill, result="broke"
+        )
+
+    told = []
+    for change in (drill_change(active=True), replace(over, orphaned=True), over):
+        sink.on_drill(change)
+        told.append(shown())
+
+    assert told == [(1, 0), (0, 0), (0, 1)]
+
+
+def test_orders_that_cannot_be_read_show_as_long_as_it_is_so(sink: PrometheusSink) -> None:
+    """Also those that could not be read at the start, of which no count would tell."""
+    told = []
+    for why in ("not a list of overrides", ""):
+        sink.on_orders_unreadable(why)
+        told.append(value(sink, "region_orders_unreadable"))
+
+    assert told == [1.0, 0.0]
+
+
 def health(standing: Board) -> Health:
     return assess(standing, {}, now=0, stale_after_seconds={"round_trip": 90})
 

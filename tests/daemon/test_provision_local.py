@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from daemon_kit import PURPOSES, REGIONS, LocalCloud
+from daemon_kit import KEYS_ALONE, PURPOSES, REGIONS, LocalCloud
 
 from kms_core.clock import SystemClock
 from kms_watchdog import aws
@@ -36,16 +36,16 @@ class StopsAfter(KmsAdmin):
         super().__init__(settings, SystemClock())
         self.left, self.lost, self.died = calls, lost, False
 
-    def _call(self, region: str, operation: str, ask: Any) -> Any:
+    def _call(self, region: str, operation: str, ask: Any, **more: Any) -> Any:
         changes = operation in ("CreateKey", "CreateAlias", "EnableKeyRotation", "ReplicateKey")
         if changes:
             self.left -= 1
             if self.left < 0:
                 self.died = True
                 if self.left == -1 and self.lost:
-                    super()._call(region, operation, ask)
+                    super()._call(region, operation, ask, **more)
                 raise EstateError(region, operation, "Killed", unreachable=True)
-        return super()._call(region, operation, ask)
+        return super()._call(region, operation, ask, **more)
 
 
 @pytest.fixture
@@ -76,9 +76,9 @@ def test_the_command_makes_all_and_then_nothing(cloud: LocalCloud, tmp_path: Pat
     """Nine key resources, aliases and rotation; read back; a second run has nothing to do."""
     config = cloud.config(tmp_path, prefix="prov-all")
 
-    planned = cloud.run("provision", "plan", config=config)
+    planned = cloud.run("provision", "plan", *KEYS_ALONE, config=config)
     made = cloud.run("provision", "apply", "--yes", "--steps", "keys,aliases,rotation", config=config)
-    again = cloud.run("provision", "apply", "--yes", config=config)
+    again = cloud.run("provision", "apply", "--yes", *KEYS_ALONE, config=config)
     looked = cloud.run("once", config=config)
 
     assert (planned.returncode, planned.stdout.count("+ ")) == (1, 27)
@@ -92,14 +92,14 @@ def test_without_a_terminal_nobody_can_confirm(cloud: LocalCloud, tmp_path: Path
     """The plan is shown, and nothing is changed."""
     config = cloud.config(tmp_path, prefix="prov-noconfirm")
 
-    refused = cloud.run("provision", "apply", config=config)
+    refused = cloud.run("provision", "apply", *KEYS_ALONE, config=config)
 
     assert refused.returncode == 4
     assert "+ general in us-east-1" in refused.stdout
     assert refused.stderr.splitlines() == [
         "kms-watchdog: refused: not a terminal, so nobody can confirm; --yes goes without asking"
     ]
-    assert cloud.run("provision", "plan", config=config).stdout.count("+ ") == 27
+    assert cloud.run("provision", "plan", *KEYS_ALONE, config=config).stdout.count("+ ") == 27
 
 
 def test_another_account_is_not_touched(cloud: LocalCloud, tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_another_account_is_not_touched(cloud: LocalCloud, tmp_path: Path) -> No
     config = cloud.config(tmp_path, prefix="prov-account")
     config.write_text(config.read_text().replace("123456789012", "210987654321"))
 
-    refused = cloud.run("provision", "apply", "--yes", config=config)
+    refused = cloud.run("provision", "apply", "--yes", *KEYS_ALONE, config=config)
 
     assert refused.returncode == 4
     assert "of account 123456789012" in refused.stderr
@@ -120,7 +120,7 @@ def test_unknown_steps_are_a_usage_error(cloud: LocalCloud, tmp_path: Path) -> N
     refused = cloud.run("provision", "plan", "--steps", "keys,wishes", config=config)
 
     assert refused.returncode == 2
-    assert "'wishes' is not one of keys, aliases, rotation" in refused.stderr
+    assert "'wishes' is not one of roles, trail, keys, aliases, rotation, tags, policies" in refused.stderr
 
 
 def test_a_silent_region_is_could_not_tell(cloud: LocalCloud, tmp_path: Path) -> None:
@@ -129,7 +129,7 @@ def test_a_silent_region_is_could_not_tell(cloud: LocalCloud, tmp_path: Path) ->
     kms = cloud.endpoints["regions"]["eu-west-1"]["kms"]
     config.write_text(config.read_text().replace(kms, "https://127.0.0.1:1"))
 
-    told = cloud.run("provision", "apply", "--yes", config=config)
+    told = cloud.run("provision", "apply", "--yes", *KEYS_ALONE, config=config)
 
     assert told.returncode == 3
     assert told.stderr.startswith("kms-watchdog: eu-west-1: DescribeKey: EndpointConnectionError")
@@ -166,12 +166,12 @@ def test_an_alias_that_points_elsewhere_is_refused(cloud: LocalCloud, tmp_path: 
     """Two keys behind one alias name: a person must say which is right."""
     config = cloud.config(tmp_path, prefix="prov-elsewhere")
     settings = load(config)
-    cloud.run("provision", "apply", "--yes", config=config)
+    cloud.run("provision", "apply", "--yes", *KEYS_ALONE, config=config)
     kms = aws.client(settings, "kms", "eu-west-1")
     other = kms.create_key(MultiRegion=True)["KeyMetadata"]["KeyId"]
     kms.update_alias(AliasName="alias/prov-elsewhere-pii", TargetKeyId=other)
 
-    refused = cloud.run("provision", "apply", "--yes", config=config)
+    refused = cloud.run("provision", "apply", "--yes", *KEYS_ALONE, config=config)
 
     assert refused.returncode == 4
     assert "pii: alias/prov-elsewhere-pii or our tags lead to several keys" in refused.stderr
@@ -182,7 +182,7 @@ def test_drift_is_told_and_left(cloud: LocalCloud, tmp_path: Path) -> None:
     """A policy that somebody changed in one region is named; this command does not take it back."""
     config = cloud.config(tmp_path, prefix="prov-drift")
     settings = load(config)
-    cloud.run("provision", "apply", "--yes", config=config)
+    cloud.run("provision", "apply", "--yes", *KEYS_ALONE, config=config)
     kms = aws.client(settings, "kms", "us-west-2")
     statement = {"Sid": "x", "Effect": "Allow", "Action": "kms:*", "Resource": "*"}
     principal = {"AWS": "arn:aws:iam::123456789012:root"}
@@ -190,7 +190,7 @@ def test_drift_is_told_and_left(cloud: LocalCloud, tmp_path: Path) -> None:
     key_id = kms.describe_key(KeyId="alias/prov-drift-pii")["KeyMetadata"]["KeyId"]
     kms.put_key_policy(KeyId=key_id, PolicyName="default", Policy=json.dumps(policy))
 
-    told = cloud.run("provision", "apply", "--yes", config=config)
+    told = cloud.run("provision", "apply", "--yes", *KEYS_ALONE, config=config)
 
     assert told.returncode == 1
     assert "still different: pii in us-west-2: its key policy is not the one rendered here" in told.stderr

@@ -257,8 +257,8 @@ def test_a_reload_while_a_drill_runs_leaves_its_breaker_open(site: Site) -> None
     assert site.value("circuit_breaker_state", region="us-east-1", mode="live", state="closed") == 1
 
 
-def test_what_was_counted_is_kept_though_something_hangs_at_the_end(site: Site) -> None:
-    """The running period was lost whenever a thread had not ended: in an outage, that is."""
+def something_hangs(site: Site) -> threading.Event:
+    """Have a job that hangs until what is returned is set, or for half a minute."""
     began, go_on = threading.Event(), threading.Event()
 
     def hang() -> None:
@@ -269,6 +269,25 @@ def test_what_was_counted_is_kept_though_something_hangs_at_the_end(site: Site) 
         Job(id="hangs", kind="hangs", action=hang, interval_seconds=60, pool=HOUSEKEEPING, first_within_seconds=0)
     )
     assert began.wait(10)
+    return go_on
+
+
+@pytest.mark.slow
+def test_a_thread_that_hung_when_another_took_over_is_not_forgotten(site: Site) -> None:
+    """Else the process would be left to the interpreter, which waits for that thread, and would never end."""
+    go_on = something_hangs(site)
+
+    taken, _ = site.reload()
+    ended = site.stop()
+    go_on.set()
+
+    assert taken
+    assert not ended
+
+
+def test_what_was_counted_is_kept_though_something_hangs_at_the_end(site: Site) -> None:
+    """The running period was lost whenever a thread had not ended: in an outage, that is."""
+    go_on = something_hangs(site)
 
     ended = site.stop(spent_seconds=4)
     go_on.set()

@@ -20,7 +20,7 @@ from urllib.parse import quote, urlsplit
 import pytest
 import structlog
 from click.testing import CliRunner, Result
-from daemon_kit import REGIONS, LocalCloud
+from daemon_kit import KEYS_ALONE, REGIONS, LocalCloud
 from waiting import wait_until
 
 from kms_core import Core
@@ -229,7 +229,7 @@ def daemon(cloud: LocalCloud, tmp_path: Path, quiet: None) -> Iterator[tuple[sub
     )
     listen = 'listen = "127.0.0.1:0"'
     config.write_text(config.read_text().replace(listen, f'{listen}\ntoken = "{SECRETS["http token"]}"'))
-    assert cloud.run("provision", "apply", "--yes", config=config).returncode == 0
+    assert cloud.run("provision", "apply", "--yes", *KEYS_ALONE, config=config).returncode == 0
     assert run_here("evacuate", config, "us-west-2", "--for", "1h", "--reason", "INC-7", "--yes").exit_code == 0
     with (tmp_path / "out").open("wb") as out, (tmp_path / "err").open("wb") as err:
         process = subprocess.Popen(

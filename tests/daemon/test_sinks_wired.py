@@ -124,6 +124,15 @@ def test_every_way_out_tells_what_happens(
     assert value(daemon, 'circuit_breaker_state{mode="drill",region="us-east-1",state="closed"}') == 1
 
 
+def test_orders_that_are_torn_show_until_they_are_whole(running: tuple[Daemon, ExitStack], tmp_path: Path) -> None:
+    """As long as it is so, not once."""
+    daemon, _ = running
+    for text, shown in (("torn", 1), ('{"overrides": []}', 0)):
+        (tmp_path / "overrides.json").write_text(text, encoding="utf-8")
+        daemon.core.read_overrides()  # rather than wait for its next reading
+        wait_until(lambda shown=shown: value(daemon, "region_orders_unreadable") == shown, says=f"it is {shown}")
+
+
 def test_an_evacuation_shows_until_the_region_is_returned(running: tuple[Daemon, ExitStack], tmp_path: Path) -> None:
     """In the status document and in the metric, without a restart."""
     daemon, _ = running

@@ -57,7 +57,11 @@ DOCUMENT: dict[str, Any] = {
         },
         {"canary": "clock_offset", "region": "us-east-1", "key": "", "state": "up", "last": {"outcome": "BLIND"}},
     ],
-    "drills": [{"active": True, "drill": "blackhole", "region": "us-east-1", "phase": "hold", "run_id": "r1"}],
+    "drills": [
+        {"active": True, "drill": "blackhole", "region": "us-east-1", "phase": "hold", "run_id": "r1"},
+        {"active": False, "killed": True, "drill": "latency", "region": "eu-west-1", "phase": None, "run_id": "r2"},
+        {"active": False, "killed": False, "drill": "over", "region": "eu-west-1", "phase": None, "run_id": "r3"},
+    ],
 }
 HEALTHY = {**DOCUMENT, "status": "healthy", "reasons": [], "canaries": [], "drills": []}
 
@@ -132,6 +136,8 @@ def test_status_is_lines_when_piped(run: Callable[..., Result], daemon: Daemon, 
         "reason\tdown:round_trip:eu-west-1:pii",
     ]
     assert "drill\tblackhole us-east-1 hold r1" in told.stdout
+    assert "drill\tlatency eu-west-1 r2: killed, not yet undone" in told.stdout
+    assert "r3" not in told.stdout
     assert daemon.asked == [("/api/v1/status", f"Bearer {TOKEN}")]
 
 

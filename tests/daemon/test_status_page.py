@@ -19,7 +19,7 @@ from status_kit import RUN, ServedWatchdog, Site, look, one_region_down, served
 from kms_core.overrides import RegionOverride
 from kms_watchdog import evacuation
 from kms_watchdog.config import load
-from kms_watchdog.drills.follow import RunView
+from kms_watchdog.drills.runs import RunView
 from kms_watchdog.health import Subject, board
 from kms_watchdog.results import Kind, Mode, Outcome, Reason
 from kms_watchdog.web.app import PAGE_POLICY
@@ -30,8 +30,8 @@ from kms_watchdog.web.page import (
     ago,
     chart,
     clock,
-    crossings,
     duration,
+    in_order,
     key_checks,
     milliseconds,
     place,
@@ -118,6 +118,18 @@ def test_livez_depends_on_nothing_outside(get: Get, watchdog: ServedWatchdog) ->
 
     watchdog.is_alive = False
     assert get("/livez")[0] == 503
+
+
+def test_a_killed_drill_is_not_shown_as_running(get: Get, watchdog: ServedWatchdog) -> None:
+    """Its process is gone, and its fault may still be on."""
+    watchdog.runs = (replace(watchdog.runs[0], closed=False, verdict=None, phase="hold", orphaned=True),)
+
+    [drill] = json.loads(get("/api/v1/status")[2])["drills"]
+    page = get("/fragment")[2].decode()
+
+    assert (drill["active"], drill["killed"], drill["phase"]) == (False, True, None)
+    assert "killed, not yet undone" in page
+    assert "running" not in page.partition('id="drills"')[2].partition("</section>")[0]
 
 
 def test_readyz_says_what_is_missing(get: Get, watchdog: ServedWatchdog) -> None:
@@ -564,7 +576,7 @@ def test_cross_region_looks_are_a_grid_of_from_and_to(watchdog: ServedWatchdog) 
     bad = Subject(Kind.CROSS_REGION, "us-east-1:eu-west-1", "pii")
     watchdog.look(3, {bad: look(bad, Outcome.FAILED)})
 
-    grid = crossings(status_document(watchdog.status())["canaries"], REGIONS)
+    grid = in_order(status_document(watchdog.status())).crossings
 
     there, back = grid["us-east-1"]["eu-west-1"], grid["eu-west-1"]["us-east-1"]
     assert there is not None
@@ -579,9 +591,9 @@ def test_a_key_is_summed_up_over_its_regions(watchdog: ServedWatchdog) -> None:
     """By question; of other keys nothing."""
     bad = Subject(Kind.REPLICA_DRIFT, "us-west-2", "payment")
     watchdog.look(3, {bad: look(bad, Outcome.FAILED, reason=Reason.DRIFT)})
-    canaries = status_document(watchdog.status())["canaries"]
+    page = in_order(status_document(watchdog.status()))
 
-    payment, pii = (key_checks(canaries, purpose) for purpose in ("payment", "pii"))
+    payment, pii = (key_checks(page.of_key[purpose]) for purpose in ("payment", "pii"))
 
     assert (payment["replica_drift"].ok, payment["replica_drift"].total) == (2, 3)
     assert payment["key_state"].shown == pii["replica_drift"].shown == "up"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from alerting import binary
 from waiting import wait_until
 
 from kms_local.serve_settings import ServeSettings
@@ -45,10 +47,10 @@ def test_it_follows_the_compose_specification() -> None:
 
 
 def test_it_has_all_parts() -> None:
-    """The daemon, a local AWS, a real Toxiproxy, Prometheus and Grafana; images of others are pinned."""
+    """The daemon, a local AWS, a real Toxiproxy, Prometheus, Alertmanager and Grafana; images of others are pinned."""
     images = {name: service["image"] for name, service in SERVICES.items()}
 
-    assert {"aws", "toxiproxy", "watchdog", "drill", "prometheus", "grafana"} <= images.keys()
+    assert {"aws", "toxiproxy", "watchdog", "drill", "prometheus", "alertmanager", "grafana"} <= images.keys()
     assert images["toxiproxy"] == "ghcr.io/shopify/toxiproxy:2.12.0"
     assert all(":" in image and not image.endswith(":latest") for image in images.values())
 
@@ -58,8 +60,9 @@ def test_what_it_names_exists() -> None:
     for service in SERVICES.values():
         assert service.get("depends_on", {}).keys() <= SERVICES.keys()
         for mount in service.get("volumes", []):
-            source = mount.split(":")[0]
-            assert (ROOT / source).exists() if source.startswith(".") else source in COMPOSE["volumes"], mount
+            source = mount.rsplit(":", 2 if mount.endswith(":ro") else 1)[0]
+            if not source.startswith("${"):  # what the user names
+                assert (ROOT / source).exists() if source.startswith(".") else source in COMPOSE["volumes"], mount
 
 
 def test_ports_are_published_on_this_machine_only() -> None:
@@ -87,14 +90,63 @@ def test_the_configuration_names_the_ports_that_the_local_aws_takes(settings: Se
 def test_prometheus_scrapes_what_is_published_and_grafana_reads_prometheus(settings: Settings) -> None:
     """One port, one data source, one folder of dashboards."""
     folder = ROOT / "dashboards/provisioning"
-    scrape = yaml.safe_load((folder / "prometheus.yml").read_text())["scrape_configs"][0]["static_configs"][0]
+    prometheus = yaml.safe_load((ROOT / "deploy/compose/prometheus.yml").read_text())
+    scrape, pushed = (job["static_configs"][0] for job in prometheus["scrape_configs"])
     source = yaml.safe_load((folder / "datasources/prometheus.yml").read_text())["datasources"][0]
     provider = yaml.safe_load((folder / "dashboards/kms-watchdog.yml").read_text())["providers"][0]
     mounted = [mount.split(":")[1] for mount in SERVICES["grafana"]["volumes"]]
 
     assert scrape["targets"] == [f"127.0.0.1:{settings.http.address[1]}"]
+    assert settings.prometheus.push_url is not None
+    assert [f"http://{one}" for one in pushed["targets"]] == [settings.prometheus.push_url.get_secret_value()]
     assert source["url"] == "http://127.0.0.1:9090"
     assert provider["options"]["path"] in mounted
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Path:
+    """A folder as the root of a container in which everything of ours is mounted."""
+    for service in SERVICES.values():
+        for source, target, *_ in (mount.split(":") for mount in service.get("volumes", [])):
+            if source.startswith("."):
+                place = tmp_path / target.lstrip("/")
+                place.parent.mkdir(parents=True, exist_ok=True)
+                (shutil.copytree if (ROOT / source).is_dir() else shutil.copy)(ROOT / source, place)
+    return tmp_path
+
+
+def test_prometheus_takes_its_configuration_with_the_rules(mounted: Path) -> None:
+    """All shipped rules, from where they are mounted, and alerts go where Alertmanager listens."""
+    file = mounted / "etc/prometheus/prometheus.yml"
+    command = [binary("promtool"), "check", "config", str(file)]
+
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"SUCCESS: \d+ rules found", done.stdout)
+    [alertmanagers] = yaml.safe_load(file.read_text(encoding="utf-8"))["alerting"]["alertmanagers"]
+    assert alertmanagers["static_configs"] == [{"targets": ["127.0.0.1:9093"]}]  # its default
+    assert "127.0.0.1:9093:9093" in SERVICES["network"]["ports"]
+
+
+def test_alertmanager_tells_the_pager(mounted: Path) -> None:
+    """The example becomes a configuration that Alertmanager takes, and every receiver is the service `pager`."""
+    amtool = binary("amtool")
+    script = SERVICES["alertmanager"]["entrypoint"][-1].partition(" && ")[0]
+    script = re.sub(r" /(etc|tmp)/", rf" {mounted}/\1/", script)
+    (mounted / "tmp").mkdir()
+    pager = SERVICES["pager"]["entrypoint"]
+
+    subprocess.run(["/bin/sh", "-c", script], check=True, timeout=20)
+
+    made = mounted / "tmp/alertmanager.yml"
+    command = [amtool, "check-config", str(made)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    receivers = yaml.safe_load(made.read_text(encoding="utf-8"))["receivers"]
+    urls = {hook["url"] for receiver in receivers for hook in receiver["webhook_configs"]}
+    assert len(urls) == len(receivers)
+    assert {url.rpartition("/")[0] for url in urls} == {f"http://127.0.0.1:{pager[pager.index('--port') + 1]}"}
 
 
 class Machine:

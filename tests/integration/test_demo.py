@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from whole_processes import FinishedDemo, read_journal, records
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(330)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.minutes(2), pytest.mark.timeout(330)]
 TARGET = "us-east-1"
 
 

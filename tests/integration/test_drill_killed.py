@@ -35,6 +35,7 @@ def start_drill(folder: DemoFolder, log: Path) -> leash.Leashed:
         return leash.start(argv, env=environment, stdout=output, stderr=output)
 
 
+@pytest.mark.slow
 def test_the_daemon_heals_a_drill_that_was_killed(stage: Stage, tmp_path: Path) -> None:
     """No toxic, no proxy, a closed journal whose chain holds, and a metric that tells."""
     folder = DemoFolder(next(iter((tmp_path / "stage").iterdir())))

@@ -17,76 +17,28 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import boto3
 import pytest
 from click.testing import CliRunner
 from daemon_kit import LocalCloud
 from drill_lane import SECONDS, Lane, lane
 from kill_instants import SECTIONS, Instant, Whole, draw
+from killed_drills import FAULTS, LOOKS, MORE, make_alarms, write_drills
 from waiting import wait_until
 
-from kms_alarms.cloudwatch import alarm_name
 from kms_chaos.cli import cli
 from kms_chaos.evidence.sealing import STORED
 from kms_chaos.judge import judge
-from kms_watchdog.config import load
 from kms_watchdog.drills import journal, undo
 from kms_watchdog.drills.folder import DrillFolder
 from kms_watchdog.drills.verdict import Verdict
-from kms_watchdog.results import Kind, Mode
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(3000)]
+pytestmark = [pytest.mark.slow, pytest.mark.heavy, pytest.mark.minutes(8), pytest.mark.timeout(3000)]
 
 KILLS = int(os.environ.get("KMS_WATCHDOG_KILLS", "100"))
 SEED = int(os.environ.get("KMS_WATCHDOG_KILL_SEED", "20261129"))
 LANES = 4
-LOOKS = (Kind.ROUND_TRIP, Kind.KEY_STATE, Kind.REPLICA_DRIFT, Kind.HEADROOM)
-"""What a daemon must look at so that the drills' guards let one in."""
-ALARM = "HighErrorRate"
 _IN_PROCESS = threading.Lock()
 """Commands that run in this process take its stdout for themselves."""
-
-MORE = """
-[core]
-breaker_open_seconds = 1
-connect_timeout_seconds = 0.5
-read_timeout_seconds = 0.8
-"""
-DRILL = """
-title = "Killed"
-why = "To be killed at any instant."
-mode = "sustained"
-[target]
-region = "primary"
-{faults}
-[timing]
-baseline_at_least_seconds = 1
-baseline_at_most_seconds = 30
-hold_at_least_seconds = 3
-hold_at_most_seconds = 20
-[workload]
-purposes = ["general"]
-operations_per_second = 10.0
-canary_interval_seconds = 0.5
-[objectives]
-failed_operations = 1000
-p99_seconds = 20.0
-rto_seconds = 60.0
-[[alarms.must_not_fire]]
-alarm = "HighErrorRate"
-region = "all"
-mode = "live"
-"""
-FAULTS = {
-    "toxic": '[[faults]]\nkind = "blackhole"',
-    "refused": '[[faults]]\nkind = "refused"',
-    "flapping": '[[faults]]\nkind = "flapping"\ninner = "refused"\non_seconds = 1.0\noff_seconds = 0.5',
-    "several": (
-        '[[faults]]\nkind = "latency"\nlatency_ms = 400\nramp_seconds = 1.0\n'
-        '[[faults]]\nkind = "refused"\nregion = "us-west-2"\nafter_seconds = 0.5\nfor_seconds = 1.5'
-    ),
-}
-"""Toxics; a disabled proxy; one that is disabled again and again; several at once, in two regions."""
 
 
 @pytest.fixture
@@ -94,7 +46,7 @@ def lanes(cloud: LocalCloud, tmp_path: Path) -> Iterator[tuple[Lane, ...]]:
     """Lanes side by side over one local AWS; the last has a real Toxiproxy where there is one."""
     config = cloud.config(tmp_path / "provision", prefix="killed")
     assert cloud.run("provision", "apply", "--yes", "--steps", "keys,aliases", config=config).returncode == 0
-    _make_alarms(cloud, config)
+    make_alarms(cloud, config)
     with ExitStack() as stack:
         yield tuple(
             stack.enter_context(
@@ -110,33 +62,9 @@ def lanes(cloud: LocalCloud, tmp_path: Path) -> Iterator[tuple[Lane, ...]]:
         )
 
 
-def _make_alarms(cloud: LocalCloud, config: Path) -> None:
-    """Make the one alarm that the drills speak of, and no other: nobody publishes what the rest look at."""
-    settings = load(config)
-    for reader in settings.estate.regions:
-        cloudwatch = boto3.client(
-            "cloudwatch",
-            region_name=reader,
-            endpoint_url=cloud.endpoints["regions"][reader]["cloudwatch"],
-            verify=cloud.endpoints["ca_bundle"],
-            **cloud.endpoints["credentials"],
-        )
-        for region in settings.estate.regions:
-            name = alarm_name(settings, ALARM, region, Mode.LIVE)
-            cloudwatch.put_metric_alarm(
-                AlarmName=name, Namespace="killed", MetricName="none", Statistic="Sum", Period=60, Threshold=1.0,
-                EvaluationPeriods=1, ComparisonOperator="GreaterThanThreshold", TreatMissingData="notBreaching",
-            )  # fmt: skip
-            cloudwatch.set_alarm_state(AlarmName=name, StateValue="OK", StateReason="nobody publishes it")
-        cloudwatch.close()
-
-
 @pytest.fixture
 def drills(tmp_path: Path) -> Mapping[str, Path]:
-    found = {name: tmp_path / f"{name}.toml" for name in FAULTS}
-    for name, path in found.items():
-        path.write_text(DRILL.format(faults=FAULTS[name]), encoding="utf-8")
-    return found
+    return write_drills(tmp_path)
 
 
 @dataclass

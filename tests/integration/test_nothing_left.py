@@ -16,7 +16,7 @@ from whole_processes import DemoProcess, records
 
 from kms_local.demo.configuration import read_endpoints
 
-pytestmark = [pytest.mark.alone, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.alone, pytest.mark.minutes(1.5), pytest.mark.timeout(240)]
 DEMO = (sys.executable, "-m", "kms_local", "demo", "--once", "--dir", "{dir}")
 MAKE = ("make", "--no-print-directory", "demo", "ARGS=--once --dir {dir}")
 

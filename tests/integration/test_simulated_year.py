@@ -123,7 +123,9 @@ def live(daemon: Daemon, clock: ManualClock, estate: FakeEstate) -> Iterator[dat
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.computes
+@pytest.mark.minutes(3)
+@pytest.mark.timeout(2400)
 def test_a_year_leaves_nothing_behind(daemon: Daemon, clock: ManualClock, estate: FakeEstate) -> None:
     """After the first quarter no object, thread, file or series is added; the year is as green as its first day.
 

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 import boto3
 import pytest
-from daemon_kit import REGIONS, LocalCloud
+from daemon_kit import KEYS_ALONE, REGIONS, LocalCloud
 from running_daemon import CLOCK, Running, Start, config, provisioned, start
 from waiting import wait_until
 
@@ -31,7 +31,7 @@ from kms_watchdog.results import Kind
 
 __all__ = ["config", "provisioned", "start"]
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.minutes(2.5)]
 
 SECONDS = 60.0
 _NUMBERS = itertools.count()
@@ -175,7 +175,7 @@ def own_keys(cloud: LocalCloud, tmp_path: Path) -> Path:
     """A configuration with keys of its own, which a test may harm."""
     kinds = (Kind.ROUND_TRIP, Kind.KEY_STATE)
     made = cloud.config(tmp_path, prefix=f"harmed{next(_NUMBERS)}", kinds=kinds)
-    assert cloud.run("provision", "apply", "--yes", config=made).returncode == 0
+    assert cloud.run("provision", "apply", "--yes", *KEYS_ALONE, config=made).returncode == 0
     return made
 
 

@@ -1,4 +1,4 @@
-"""IAM's read-only API with stock boto3: what was handed over comes back, and what does not exist is not found."""
+"""IAM's API with stock boto3: what was handed over comes back, what is put is kept, what is not there is not found."""
 
 from __future__ import annotations
 
@@ -28,6 +28,14 @@ def managed(arn: str, **versions: tuple[str, bool]) -> dict[str, Any]:
         for name, (action, default) in versions.items()
     ]
     return {"Arn": arn, "PolicyName": arn.rpartition("/")[2], "PolicyVersionList": listed}
+
+
+def put(name: str, document: str) -> dict[str, str]:
+    return {"RoleName": "Bare", "PolicyName": name, "PolicyDocument": document}
+
+
+def role(name: str, trust: str, **more: str) -> dict[str, str]:
+    return {"RoleName": name, "AssumeRolePolicyDocument": trust, **more}
 
 
 DETAILS = {
@@ -144,6 +152,18 @@ def test_account_details_can_be_handed_over_again(iam: Any, handed_over: Any) ->
             "The role policy with name No cannot be found.",
             id="inline",
         ),
+        pytest.param(
+            "delete_role_policy",
+            {"RoleName": "Bare", "PolicyName": "No"},
+            "The role policy with name No cannot be found.",
+            id="inline-to-delete",
+        ),
+        pytest.param(
+            "put_role_policy",
+            {"RoleName": "No", "PolicyName": "Put", "PolicyDocument": json.dumps(policy("kms:*"))},
+            "The role with name No cannot",
+            id="role-to-put-into",
+        ),
         pytest.param("get_policy", {"PolicyArn": f"{BOUNDARY}x"}, f"Policy {BOUNDARY}x was not found.", id="managed"),
         pytest.param("get_policy_version", {"PolicyArn": BOUNDARY, "VersionId": "v1"}, "version v1", id="version"),
     ],
@@ -163,14 +183,81 @@ def test_what_does_not_exist(iam: Any, operation: str, arguments: dict[str, str]
         pytest.param("list_role_policies", {"RoleName": "Bare", "MaxItems": 0}, "ValidationError", id="page-of-none"),
         pytest.param("list_role_policies", {"RoleName": "Bare", "MaxItems": 1001}, "ValidationError", id="too-large"),
         pytest.param("list_role_policies", {"RoleName": "Bare", "Marker": "x"}, "ValidationError", id="marker"),
-        pytest.param("delete_role", {"RoleName": "Bare"}, "InvalidAction", id="nothing-can-be-changed"),
+        pytest.param("delete_role", {"RoleName": "Bare"}, "InvalidAction", id="nothing-else-can-be-changed"),
+        pytest.param("put_role_policy", put("Put", "{"), "MalformedPolicyDocument", id="not-json"),
+        pytest.param("create_role", role("Made", "{"), "MalformedPolicyDocument", id="trust-not-json"),
+        pytest.param(
+            "create_role", role("Made", json.dumps(policy("kms:*"))), "MalformedPolicyDocument", id="no-trust"
+        ),
+        pytest.param(
+            "create_policy", {"PolicyName": "x", "PolicyDocument": "{"}, "MalformedPolicyDocument", id="managed"
+        ),
+        pytest.param("create_role", role("a b", json.dumps(TRUST)), "ValidationError", id="role-name"),
+        pytest.param("create_role", role("Made", json.dumps(TRUST), Path="/x/"), "ValidationError", id="path"),
+        pytest.param("put_role_policy", put("Put", "7"), "MalformedPolicyDocument", id="no-policy"),
+        pytest.param(
+            "put_role_policy",
+            put("Put", json.dumps({"Statement": [{"Effect": "Perhaps"}]})),
+            "MalformedPolicyDocument",
+            id="no-effect",
+        ),
+        pytest.param("put_role_policy", put("a b", json.dumps(policy("kms:*"))), "ValidationError", id="policy-name"),
     ],
 )
 def test_what_is_refused(iam: Any, operation: str, arguments: dict[str, Any], code: str) -> None:
-    """Bad requests, and all that would change something."""
+    """Bad requests, and all that would change something else; nothing has changed."""
     status, found, _ = refusal(getattr(iam, operation), **arguments)
 
     assert (status, found) == (400, code)
+    assert iam.list_role_policies(RoleName="Bare")["PolicyNames"] == []
+
+
+def test_an_inline_policy_is_put_replaced_and_deleted(iam: Any, handed_over: Any) -> None:
+    """A percent sign is not taken for an escape; whoever is handed the account's details gets it too."""
+    reading = policy("kms:List*")
+    reading["Statement"][0]["Sid"] = "100%25"
+    iam.put_role_policy(RoleName="Bare", PolicyName="Put", PolicyDocument=json.dumps(policy("kms:Describe*")))
+    iam.put_role_policy(RoleName="Bare", PolicyName="Put", PolicyDocument=json.dumps(reading))
+
+    _, document = handed_over.admin("GET", "/iam")
+    found = iam.get_role_policy(RoleName="Bare", PolicyName="Put")
+    names = iam.list_role_policies(RoleName="Bare")["PolicyNames"]
+    iam.delete_role_policy(RoleName="Bare", PolicyName="Put")
+
+    assert found["PolicyDocument"] == reading
+    assert names == ["Put"]
+    assert document["RoleDetailList"][1]["RolePolicyList"] == [{"PolicyName": "Put", "PolicyDocument": reading}]
+    assert iam.list_role_policies(RoleName="Bare")["PolicyNames"] == []
+
+
+def test_a_role_is_made_and_trusts_others_later(iam: Any, handed_over: Any) -> None:
+    """Once; whoever is handed the account's details gets it too, and it can be given policies."""
+    trust = {**TRUST, "Statement": [{**TRUST["Statement"][0], "Principal": {"AWS": ACCOUNT}}]}
+    _, before = handed_over.admin("GET", "/iam")
+    made = iam.create_role(
+        RoleName="Made", AssumeRolePolicyDocument=json.dumps(TRUST), PermissionsBoundary=BOUNDARY, Description="x"
+    )["Role"]
+    again = refusal(iam.create_role, RoleName="Made", AssumeRolePolicyDocument=json.dumps(TRUST))
+    found = iam.get_role(RoleName="Made")["Role"]
+    iam.update_assume_role_policy(RoleName="Made", PolicyDocument=json.dumps(trust))
+    iam.put_role_policy(RoleName="Made", PolicyName="Put", PolicyDocument=json.dumps(policy("kms:List*")))
+    managed_now = iam.create_policy(PolicyName="Ceiling", PolicyDocument=json.dumps(policy("kms:Get*")))["Policy"]
+    twice = refusal(iam.create_policy, PolicyName="Ceiling", PolicyDocument=json.dumps(policy("kms:Get*")))
+    iam.put_role_permissions_boundary(RoleName="Made", PermissionsBoundary=managed_now["Arn"])
+    bounded = iam.get_role(RoleName="Made")["Role"]["PermissionsBoundary"]["PermissionsBoundaryArn"]
+
+    _, document = handed_over.admin("GET", "/iam")
+    names = iam.list_role_policies(RoleName="Made")["PolicyNames"]
+    files = (handed_over.directory / "credentials").read_text(encoding="utf-8")
+    handed_over.admin("PUT", "/iam", before)
+    assert (made["Arn"], made["AssumeRolePolicyDocument"]) == (f"arn:aws:iam::{ACCOUNT}:role/Made", TRUST)
+    assert again[:2] == twice[:2] == (409, "EntityAlreadyExists")
+    assert bounded == managed_now["Arn"] == f"arn:aws:iam::{ACCOUNT}:policy/Ceiling"
+    assert document["Policies"][-1]["PolicyVersionList"][0]["Document"] == policy("kms:Get*")
+    assert (found["RoleId"], found["PermissionsBoundary"]["PermissionsBoundaryArn"]) == (made["RoleId"], BOUNDARY)
+    assert document["RoleDetailList"][-1]["AssumeRolePolicyDocument"] == trust
+    assert names == ["Put"]
+    assert "[Made]" in files  # as if a task ran under it
 
 
 def test_it_is_signed_for_us_east_1(handed_over: Any) -> None:

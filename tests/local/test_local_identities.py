@@ -429,6 +429,23 @@ def managed(arn: str, *statements: dict[str, Any]) -> dict[str, Any]:
     return {"Arn": arn, "PolicyVersionList": [{"IsDefaultVersion": True, "Document": document}]}
 
 
+def test_a_policy_that_is_put_counts_at_once(enforcing: Any, payment: str) -> None:
+    """For credentials that are in use; who has no right to it puts none."""
+    lister = as_role(enforcing, "NobodyRole")
+    document = json.dumps({"Version": "2012-10-17", "Statement": [allow("kms:ListKeys")]})
+    put = {"RoleName": "NobodyRole", "PolicyName": "List", "PolicyDocument": document}
+    before = error(lister.list_keys)[0]
+    refused = error(lambda: as_role(enforcing, "NobodyRole", "iam").put_role_policy(**put))[0]
+    administrator = enforcing.client("iam")
+
+    administrator.put_role_policy(**put)
+    lister.list_keys()
+    administrator.delete_role_policy(RoleName="NobodyRole", PolicyName="List")
+
+    assert (before, refused) == ("AccessDeniedException", "AccessDenied")
+    assert error(lister.list_keys)[0] == "AccessDeniedException"
+
+
 def test_an_accounts_own_details_are_taken(starts_local_aws: Callable[..., Any], tmp_path: Path) -> None:
     """Managed policies, boundaries and percent-encoded documents, from a file at the start."""
     wide, narrow = f"arn:aws:iam::{ACCOUNT}:policy/Wide", f"arn:aws:iam::{ACCOUNT}:policy/Narrow"

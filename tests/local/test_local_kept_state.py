@@ -53,6 +53,11 @@ def fill(aws: Any) -> dict[str, Any]:
     cloudwatch.set_alarm_state(AlarmName="kept", StateValue="ALARM", StateReason="by hand")
     cloudwatch.put_composite_alarm(AlarmName="both", AlarmRule='ALARM("kept")')
     assert aws.admin("PUT", "/iam", {"RoleDetailList": [{"RoleName": "Someone"}]})[0] == 200
+    policy = '{"Statement": {"Effect": "Allow", "Action": "kms:ListKeys", "Resource": "*"}}'
+    aws.client("iam").put_role_policy(RoleName="Someone", PolicyName="Put", PolicyDocument=policy)
+    trails = aws.client("cloudtrail")
+    trails.create_trail(Name="kept", S3BucketName="b", IsMultiRegionTrail=True)
+    trails.start_logging(Name="kept")
     return {"key_id": key_id, "blob": blob, "topic": topic, "before": aws.endpoints, "ca": ca(aws)}
 
 
@@ -69,6 +74,9 @@ def check(aws: Any, made: dict[str, Any]) -> None:
     assert east.get_key_rotation_status(KeyId=key_id)["RotationPeriodInDays"] == 120
     assert east.list_resource_tags(KeyId=key_id)["Tags"] == [{"TagKey": "a", "TagValue": "b"}]
     assert len(east.list_grants(KeyId=key_id)["Grants"]) == 1
+    trails = aws.client("cloudtrail")
+    assert [one["Name"] for one in trails.describe_trails()["trailList"]] == ["kept"]
+    assert trails.get_trail_status(Name="kept")["IsLogging"]
     assert len(aws.client("sns").list_subscriptions_by_topic(TopicArn=made["topic"])["Subscriptions"]) == 1
     cloudwatch = aws.client("cloudwatch")
     (alarm,) = cloudwatch.describe_alarms(AlarmNames=["kept"])["MetricAlarms"]
@@ -77,6 +85,7 @@ def check(aws: Any, made: dict[str, Any]) -> None:
     assert composite["AlarmRule"] == 'ALARM("kept")'
     history = cloudwatch.describe_alarm_history(AlarmName="kept", HistoryItemType="StateUpdate")["AlarmHistoryItems"]
     assert [item["HistorySummary"] for item in history] == ["Alarm updated from INSUFFICIENT_DATA to ALARM"]
+    assert aws.client("iam").list_role_policies(RoleName="Someone")["PolicyNames"] == ["Put"]
     for name in ("credentials", "roles"):
         assert aws.endpoints[name] == made["before"][name]
     assert ca(aws) == made["ca"]

@@ -63,8 +63,22 @@ def test_a_port_in_use_is_one_line() -> None:
         pytest.param({"TopicArn": "t", "Message": "m", "SubscribeURL": "http://x/"}, "t: http://x/", id="confirm"),
         pytest.param([1], "?: [1]", id="no-object"),
         pytest.param({"Message": "m"}, '?: {"Message": "m"}', id="no-topic"),
+        pytest.param({"alerts": [{}]}, '?: {"alerts": [{}]}', id="no-alert"),
     ],
 )
 def test_a_delivery_in_words(body: Any, line: str) -> None:
     """One line, whatever was sent."""
-    assert in_words(json.dumps(body).encode()) == line
+    assert list(in_words(json.dumps(body).encode())) == [line]
+
+
+def test_alertmanagers_alerts_are_a_line_each() -> None:
+    """Who is told, whether it begins or is over, and what it is."""
+    alerts = [
+        {"status": status, "labels": {"alertname": "KmsKeyUnusable"}, "annotations": annotations}
+        for status, annotations in (("firing", {"summary": "pii cannot be used"}), ("resolved", {}))
+    ]
+
+    assert list(in_words(json.dumps({"receiver": "pager", "alerts": alerts}).encode())) == [
+        "pager: FIRING: KmsKeyUnusable: pii cannot be used",
+        "pager: RESOLVED: KmsKeyUnusable:",
+    ]

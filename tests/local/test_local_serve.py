@@ -49,7 +49,7 @@ def test_endpoints_json_has_its_keys(local_aws: Any) -> None:
     assert document["credentials"].keys() == {"aws_access_key_id", "aws_secret_access_key"}
     assert list(document["regions"]) == ["us-east-1", "us-west-2", "eu-west-1"]
     for region in document["regions"].values():
-        assert region.keys() == {"kms", "cloudwatch", "sns", "sts", "iam"}
+        assert region.keys() == {"kms", "cloudwatch", "sns", "sts", "iam", "cloudtrail"}
     assert Path(document["ca_bundle"]).read_text().startswith("-----BEGIN CERTIFICATE-----")
     assert stat.S_IMODE((local_aws.directory / "endpoints.json").stat().st_mode) == 0o600
 

@@ -4,6 +4,25 @@ from __future__ import annotations
 
 _JUDGE = ("test_judge_findings.py",)
 _LEASE = ("test_lease.py", "test_lease_keeping.py")
+_BREAKER = (
+    "core/test_breaker.py",
+    "core/test_breaker_borders.py",
+    "core/test_breakers_forced.py",
+)
+_ROUTER = (
+    "core/test_order.py",
+    "core/test_region_order_and_budgets.py",
+    "core/test_core_failover.py",
+    "core/test_overrides.py",
+)
+_DECODER = (
+    "core/test_release_vectors.py",
+    "core/test_message_rules.py",
+    "core/test_cursor.py",
+    "core/test_core_messages.py",
+    "core/test_core_streams.py",
+)
+_EVALUATOR = ("alarms/test_evaluate.py", "alarms/test_evaluate_borders.py", "alarms/test_evaluate_metric_math.py")
 
 PLAN: dict[str, tuple[str, ...]] = {
     "judge": _JUDGE,
@@ -41,5 +60,17 @@ PLAN: dict[str, tuple[str, ...]] = {
     "lease_file": _LEASE,
     "conductor": ("test_conductor.py",),
     "commands.catalogue": ("test_catalogue_command.py",),
+    # The core's breaker, its choice of a region, its decoder.
+    "kms_core.breaker": _BREAKER,
+    "kms_core._order": _ROUTER,
+    "kms_core._cursor": _DECODER,
+    "kms_core.message": _DECODER,
+    # What says that something is wrong: the fold of health, the evaluator of alarms, the ledger of scheduled drills.
+    "kms_watchdog.health": ("daemon/test_health_fold.py", "daemon/test_health_borders.py"),
+    "kms_alarms.evaluate": _EVALUATOR,
+    "kms_watchdog.drills.slots": ("daemon/test_drill_slots.py", "daemon/test_slot_borders.py"),
+    "kms_watchdog.drills.slot_ledger": ("daemon/test_slot_borders.py", "daemon/test_drill_schedule.py"),
 }
-"""Modules of `kms_chaos`, and files of `tests/chaos`: only those that need no process of their own are run."""
+"""Modules, those without a package's name of `kms_chaos`, and files of tests, those without a folder of `tests/chaos`.
+
+Only tests that need no process of their own are run."""

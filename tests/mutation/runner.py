@@ -25,7 +25,9 @@ from _pytest.runner import runtestprotocol
 from mutants import Mutant, mutants
 
 ROOT = Path(__file__).parents[2]
-TESTS = ROOT / "tests/chaos"
+TESTS = ROOT / "tests"
+_FOLDERS = {"kms_core": "core", "kms_watchdog": "daemon", "kms_alarms": "alarms", "kms_chaos": "chaos"}
+"""Packages whose modules are mutated, and in which folder each is."""
 _NEEDS_PROCESSES = frozenset({"local_aws", "toxiproxy_url", "own_toxiproxy", "real_toxiproxy_url"})
 _SLACK, _LEAST_SECONDS, _LONGEST_IMPORT_SECONDS = 10.0, 5.0, 90.0
 """How much longer than without the change tests may take before the change counts as noticed: an endless loop."""
@@ -43,9 +45,20 @@ class Result:
     """Whether a test runs the function at all."""
 
 
+def full_name(module: str) -> str:
+    """Return the name under which `module` of the plan is imported: one without a package is of `kms_chaos`."""
+    return module if module.partition(".")[0] in _FOLDERS else f"kms_chaos.{module}"
+
+
 def source_of(module: str) -> Path:
-    """Return where `module` of `kms_chaos` is, without importing it."""
-    return ROOT / "chaos/kms_chaos" / f"{module.replace('.', '/')}.py"
+    """Return where `module` of the plan is, without importing it."""
+    name = full_name(module)
+    return ROOT / _FOLDERS[name.partition(".")[0]] / f"{name.replace('.', '/')}.py"
+
+
+def test_file(name: str) -> Path:
+    """Return where a file of tests in the plan is: one without a folder is of `tests/chaos`."""
+    return TESTS / (name if "/" in name else f"chaos/{name}")
 
 
 def run(module: str, tests: Sequence[str], jobs: int) -> list[Result]:
@@ -56,7 +69,7 @@ def run(module: str, tests: Sequence[str], jobs: int) -> list[Result]:
     """
     path = source_of(module)
     found = mutants(path.read_text(encoding="utf-8"))
-    files = [str(TESTS / name) for name in tests if (TESTS / name).exists()]
+    files = [str(path) for path in map(test_file, tests) if path.exists()]
     with tempfile.TemporaryDirectory(prefix="kms-mutation-") as scratch:
         session = _Session(module, path, [one for one in found if one.function], jobs, Path(scratch))
         results = _answer(lambda: session.of(files), Path(scratch) / "answer") if files else None
@@ -64,7 +77,7 @@ def run(module: str, tests: Sequence[str], jobs: int) -> list[Result]:
             raise RuntimeError(f"the tests of {module} do not pass as it is: {', '.join(tests)}")
         inside = {at: Result(mutant=session.found[at], killed=k, reached=r) for at, (k, r) in enumerate(results)}
         outside = [one for one in found if not one.function]
-        work = [_imported_with(f"kms_chaos.{module}", path, one, files, Path(scratch)) for one in outside]
+        work = [_imported_with(full_name(module), path, one, files, Path(scratch)) for one in outside]
         codes = _pool(work, [_LONGEST_IMPORT_SECONDS] * len(work), jobs)
     imported = [Result(mutant=m, killed=c != _SURVIVED, reached=True) for m, c in zip(outside, codes, strict=True)]
     return sorted([*inside.values(), *imported], key=lambda one: one.mutant.line)
@@ -81,7 +94,7 @@ class _Session:
     """A pytest plugin: collects the tests once, and forks for each mutant of a function."""
 
     def __init__(self, module: str, path: Path, found: list[Mutant], jobs: int, scratch: Path) -> None:
-        self._name, self._path, self.found = f"kms_chaos.{module}", path, found
+        self._name, self._path, self.found = full_name(module), path, found
         self._jobs, self._scratch = jobs, scratch
         self._results: list[tuple[bool, bool]] | None = None
 

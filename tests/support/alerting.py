@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import subprocess
 import threading
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -108,17 +109,29 @@ class Alerting:
 
 
 @contextmanager
-def alerting(settings: Settings, daemon_url: str, folder: Path) -> Iterator[Alerting]:
-    """Start both over a daemon, with the shipped rules and routes, all times shortened alike."""
+def alerting(
+    settings: Settings,
+    *daemon_urls: str,
+    folder: Path,
+    scale: float = SCALE,
+    at_most_seconds: float = math.inf,
+    scrape_seconds: int = 1,
+) -> Iterator[Alerting]:
+    """Start both over daemons, with the shipped rules and routes, all times shortened alike.
+
+    None is longer than `at_most_seconds` then. Windows must hold a few scrapes, one each `scrape_seconds`.
+    """
     prometheus_bin, alertmanager_bin = binary("prometheus"), binary("prometheus-alertmanager", "alertmanager")
     folder.mkdir()
     with ExitStack() as stack:
         told = stack.enter_context(receivers())
         ports = {name: free() for name in ("prometheus", "alertmanager")}
-        (folder / "rules.yml").write_text(prometheus.render(settings, scale=SCALE), encoding="utf-8")
+        (folder / "rules.yml").write_text(
+            prometheus.render(settings, scale=scale, at_most_seconds=at_most_seconds), encoding="utf-8"
+        )
         (folder / "alertmanager.yml").write_text(yaml.safe_dump(_routes(told.url)), encoding="utf-8")
         (folder / "prometheus.yml").write_text(
-            yaml.safe_dump(_scrapes(daemon_url, ports["alertmanager"])), encoding="utf-8"
+            yaml.safe_dump(_scrapes(daemon_urls, ports["alertmanager"], scrape_seconds)), encoding="utf-8"
         )
         stack.enter_context(
             _running(
@@ -153,13 +166,16 @@ def _routes(receiver_url: str) -> dict[str, Any]:
     return found
 
 
-def _scrapes(daemon_url: str, alertmanager_port: int) -> dict[str, Any]:
+def _scrapes(daemon_urls: Sequence[str], alertmanager_port: int, seconds: int) -> dict[str, Any]:
     return {
-        "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+        "global": {"scrape_interval": f"{seconds}s", "scrape_timeout": f"{seconds}s", "evaluation_interval": "1s"},
         "rule_files": ["rules.yml"],
         "alerting": {"alertmanagers": [{"static_configs": [{"targets": [f"127.0.0.1:{alertmanager_port}"]}]}]},
         "scrape_configs": [
-            {"job_name": "kms-watchdog", "static_configs": [{"targets": [daemon_url.removeprefix("http://")]}]}
+            {
+                "job_name": "kms-watchdog",
+                "static_configs": [{"targets": [url.removeprefix("http://") for url in daemon_urls]}],
+            }
         ],
     }
 

@@ -13,6 +13,7 @@ from kms_core.overrides import RegionOverride
 from kms_watchdog.config import Settings
 from kms_watchdog.health import Board, Subject, assess, board
 from kms_watchdog.results import CanaryResult, Kind, Mode, Outcome, Reason
+from kms_watchdog.sharding import is_ours
 from kms_watchdog.sinks.health import Standing
 from kms_watchdog.web.documents import Status, status_document
 
@@ -24,7 +25,11 @@ STALE_AFTER = dict.fromkeys(Kind, 90.0)
 
 
 def subjects(settings: Settings) -> Iterator[Subject]:
-    """Every canary that a drill's guards ask about."""
+    """Every canary that a drill's guards ask about, and that this place looks at."""
+    return (one for one in _of_all_places(settings) if is_ours(one.canary, one.id, settings.replicas))
+
+
+def _of_all_places(settings: Settings) -> Iterator[Subject]:
     for kind, region, purpose in product(OF_A_KEY, settings.estate.regions, settings.keys):
         yield Subject(kind, region, purpose)
     yield from (Subject(Kind.HEADROOM, region, "") for region in settings.estate.regions)

@@ -7,11 +7,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from waiting import wait_until
 
@@ -25,6 +27,8 @@ from kms_watchdog.drills.undo import ProxyUndo, UndoRecord
 from kms_watchdog.results import CanaryResult, Kind, Mode, Outcome, Reason
 
 REGIONS = ("us-east-1", "us-west-2", "eu-west-1")
+KEYS_ALONE = ("--steps", "keys,aliases,rotation,tags")
+"""What tests of one account share no roles by: each has keys of its own."""
 PURPOSES = ("general", "pii", "payment")
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -220,6 +224,17 @@ class LocalCloud:
         self.written.append(path)
         return path
 
+    def client(self, service: str, region: str = "us-east-1", **more: Any) -> Any:
+        """Return an administrator's client; `more` as boto3 takes it."""
+        return boto3.session.Session().client(
+            service,
+            region_name=region,
+            endpoint_url=self.endpoints["regions"][region][service],
+            verify=self.endpoints["ca_bundle"],
+            **self.endpoints["credentials"],
+            **more,
+        )
+
     def run(self, *arguments: str, config: Path, **more: Any) -> subprocess.CompletedProcess[str]:
         """Run `kms-watchdog` to its end."""
         return subprocess.run(
@@ -234,19 +249,27 @@ class LocalCloud:
         )
 
 
-@pytest.fixture(scope="session")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
-    """Three local regions, for all tests that need them; each test has keys of its own."""
-    directory = tmp_path_factory.mktemp("cloud")
+@contextmanager
+def serving(directory: Path) -> Iterator[LocalCloud]:
+    """Serve three local regions from `directory` for the block."""
     process = subprocess.Popen(
         [sys.executable, "-m", "kms_local", "serve", "--dir", str(directory), "--creating-seconds", "0.2"],
         stdout=subprocess.DEVNULL,
     )
-    ready = directory / "endpoints.json"
-    wait_until(lambda: ready.exists() or process.poll() is not None, says="kms-local serves")
-    yield LocalCloud(directory, json.loads(ready.read_text()), process)
-    process.terminate()
-    process.wait(10)
+    try:
+        ready = directory / "endpoints.json"
+        wait_until(lambda: ready.exists() or process.poll() is not None, says="kms-local serves")
+        yield LocalCloud(directory, json.loads(ready.read_text()), process)
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+@pytest.fixture(scope="session")
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCloud]:
+    """Three local regions, for all tests that need them; each test has keys of its own."""
+    with serving(tmp_path_factory.mktemp("cloud")) as served:
+        yield served
 
 
 @pytest.fixture

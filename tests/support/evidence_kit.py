@@ -13,11 +13,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from moto import mock_aws
 
-from kms_chaos.evidence.store import DirStore, StoreError
 from kms_watchdog import aws
 from kms_watchdog.config import Settings
 from kms_watchdog.drills import journal
 from kms_watchdog.drills.folder import DrillFolder
+from kms_watchdog.evidence.store import DirStore, StoreError
 
 STARTED = datetime(2026, 11, 24, 3, 15, tzinfo=UTC)
 RUN_ID = "20261124T031500Z-example"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+import boto3
+from botocore.config import Config
+
 from kms_chaos.lease_dynamo import DynamoLease
 from kms_core.clock import Clock
 
@@ -30,3 +33,9 @@ def row(client: Any, pk: str) -> dict[str, str]:
 def dynamo(client: Any, clock: Clock, run_id: str = "run-1", ttl_seconds: float = TTL) -> DynamoLease:
     """Return a lease that is not acquired."""
     return DynamoLease(client, clock, table=TABLE, name=ESTATE, ttl_seconds=ttl_seconds, run_id=run_id)
+
+
+def client_of() -> Any:
+    """Return a client of the table that is served: short waits, and nothing is tried again."""
+    once = Config(connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 1})
+    return boto3.client("dynamodb", region_name="us-west-1", config=once)

@@ -154,6 +154,7 @@ def told() -> Exposition:
     sink.on_health(assess(board(all_subjects(REGIONS, KEYS)), {}, now=0, stale_after_seconds=dict.fromkeys(Kind, 90.0)))
     sink.on_drill(ENDED)
     sink.on_evacuated({REGIONS[1]})
+    sink.on_orders_unreadable("")
     sink.on_job(Job(id="x", kind="heartbeat", action=print, interval_seconds=1, pool="p"), "executed", 0.002)
     sink.heartbeat(START)
     sink.on_core(3, {"expired": 2, "used_up": 0, "full": 0})

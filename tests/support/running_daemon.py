@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from daemon_kit import LocalCloud
+from daemon_kit import KEYS_ALONE, LocalCloud
 from waiting import wait_until
 
 from kms_core.clock import SystemClock
@@ -105,7 +105,7 @@ def start(cloud: LocalCloud) -> Iterator[Start]:
 def provisioned(cloud: LocalCloud, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The prefix of keys that exist."""
     config = cloud.config(tmp_path_factory.mktemp("provision"), prefix="daemon")
-    assert cloud.run("provision", "apply", "--yes", config=config).returncode == 0
+    assert cloud.run("provision", "apply", "--yes", *KEYS_ALONE, config=config).returncode == 0
     return "daemon"
 
 

@@ -17,7 +17,7 @@ from kms_core import RegionHealth
 from kms_core.overrides import RegionOverride
 from kms_core.testing import ManualClock
 from kms_watchdog.config import Settings
-from kms_watchdog.drills.follow import RunView
+from kms_watchdog.drills.runs import RunView
 from kms_watchdog.drills.verdict import Verdict
 from kms_watchdog.health import Board, Health, Subject, assess, board
 from kms_watchdog.looks import CanaryBusyError, TooManyLooksError, UnknownCanaryError

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime as dt
 import ipaddress
+import re
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -67,15 +68,24 @@ def server_context(pem: Path) -> ssl.SSLContext:
     return context
 
 
+def _is_whole(request: bytes) -> bool:
+    head, empty_line, body = request.partition(b"\r\n\r\n")
+    length = re.search(rb"(?i)^content-length: *(\d+)", head, re.MULTILINE)
+    return bool(empty_line) and len(body) >= (int(length[1]) if length else 0)
+
+
 def tls_server(pem: Path, answer: bytes = b"", asked: list[bytes] | None = None) -> Callable[[socket.socket], None]:
-    """Return a behaviour: shake hands under `pem`, read what comes until its empty line, answer, hang up."""
+    """Return a behaviour: shake hands under `pem`, read one whole request, answer, hang up.
+
+    To hang up with a body unread would be to reset the connection, and the answer might be lost with it.
+    """
     context = server_context(pem)
 
     def behave(connection: socket.socket) -> None:
         connection.settimeout(5)
         with context.wrap_socket(connection, server_side=True) as tls:
             head = b""
-            while b"\r\n\r\n" not in head and (more := tls.recv(4096)):
+            while not _is_whole(head) and (more := tls.recv(4096)):
                 head += more
             if asked is not None:
                 asked.append(head)

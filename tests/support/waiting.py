@@ -8,7 +8,7 @@ from collections.abc import Callable
 from kms_core import SystemClock
 
 
-def wait_until(what: Callable[[], object], *, says: str, seconds: float = 20.0) -> None:
+def wait_until(what: Callable[[], object], *, says: str, seconds: float = 60.0) -> None:
     """Wait for a condition, with a deadline that is generous on purpose: the machine is slow at times."""
     clock, never = SystemClock(), threading.Event()
     until = clock.monotonic() + seconds

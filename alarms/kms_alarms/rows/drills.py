@@ -1,11 +1,19 @@
-"""Drills: that they run, hold, end, and leave nothing behind."""
+"""Drills: that they run, hold, end, and leave nothing behind; and the regular tasks, of which they are one."""
 
 from __future__ import annotations
 
 from kms_alarms.parts import Alarm, MetricAlarm, NoneBecause, Rule, Seen, series
+from kms_alarms.rows.common import LIVE_ALONE
 from kms_watchdog import metrics as m
 
 _OF_DRILLS = "it is about drills themselves"
+
+
+def _of_all(metric: m.Metric) -> str:
+    return f"max by (drill, job) ({series(metric)})"
+
+
+_HELD, _MISSED = _of_all(m.DRILL_LAST_SUCCESS), _of_all(m.DRILL_MISSED_SLOT)
 _ACTIVE = f"max by (job, instance) ({series(m.DRILL_ACTIVE)})"
 
 DRILLS: tuple[Alarm, ...] = (
@@ -61,20 +69,46 @@ DRILLS: tuple[Alarm, ...] = (
         hurts="nobody; what was proven is getting old",
         runbook="drill-overdue.md",
         proven_on_path="a slot whose window closes without a run",
-        seen=Seen(seconds=60),
+        seen=Seen(seconds=420),  # every minute; where others drill too, the evidence store is asked first, every 300 s
         prometheus=(
             Rule(
-                # Of one that never held, the slot that was missed tells: there is no time to count from. With
-                # group_left the labels that Prometheus gives its target stay, and `and` finds the same ones.
+                # Of one that never held, the slot that was missed tells: there is no time to count from. It is no
+                # count, which would not grow where no daemon ran meanwhile. With group_left the labels that
+                # Prometheus gives its target stay, and `and` finds the same ones.
                 expr=f"time() - {series(m.DRILL_LAST_SUCCESS)} > on (drill, job, instance) group_left () "
                 f"({series(m.DRILL_INTERVAL)} + $(604800))\nand\n{series(m.DRILL_LAST_SUCCESS)} > 0\nor\n"
-                f"increase({series(m.DRILL_SLOTS_MISSED)}[$[86400]]) > 0",
+                f"({series(m.DRILL_MISSED_SLOT)} > 0\nunless\n"
+                f"{series(m.DRILL_LAST_SUCCESS)} > on (drill, job, instance) group_left () "
+                f"{series(m.DRILL_MISSED_SLOT)})",
+                # One place runs it, and to the others' ledgers the slot is somebody else's.
+                shared=f"time() - {_HELD} > {_of_all(m.DRILL_INTERVAL)} + $(604800)\nand\n{_HELD} > 0\nor\n"
+                f"({_MISSED} > 0\nunless\n{_HELD} > {_MISSED})",
                 for_seconds=600,
                 summary="Drill {{ $labels.drill }} is overdue",
             ),
         ),
         cloudwatch=NoneBecause("it is for working hours; the status page and the daily digest say it too"),
         twin_not_because=_OF_DRILLS,
+    ),
+    Alarm(
+        name="TaskOverdue",
+        title="A regular task was not done in its time",
+        severity="warning",
+        owner="sre",
+        hurts="nobody; what is looked at regularly is not looked at",
+        runbook="task-overdue.md",
+        proven_on_path="the weekly review was never delivered",
+        seen=Seen(seconds=60),
+        prometheus=(
+            Rule(
+                # Done at one of several watchdogs is done. 0 is that nobody can tell, which is overdue too.
+                expr=f"time() > max by (task) ({series(m.TASK_DUE)})",
+                for_seconds=3600,
+                summary="The regular task {{ $labels.task }} is overdue",
+            ),
+        ),
+        cloudwatch=NoneBecause("it is for working hours; kms-watchdog tasks list says it too"),
+        twin_not_because=LIVE_ALONE,
     ),
     Alarm(
         name="DrillStuck",

@@ -67,6 +67,8 @@ OBJECTIVES: tuple[Alarm, ...] = (
             Rule(
                 # Failures alone count: at a start no region has been seen well yet.
                 expr=f"count by (job, instance) (max by (region, job, instance) ({failing(Kind.ROUND_TRIP, 2)})) >= 2",
+                # Of two regions that fail, none of several places need see both.
+                shared=f"count by (job) (max by (region, job) ({failing(Kind.ROUND_TRIP, 2)})) >= 2",
                 for_seconds=15,
                 keep_seconds=300,
                 summary="{{ $value }} regions fail at once",
@@ -87,6 +89,9 @@ OBJECTIVES: tuple[Alarm, ...] = (
             Rule(
                 # The newest value, not the highest: each start is unhealthy for a moment, and a scrape may see it.
                 expr=f"{lately(series(m.HEALTH_STATUS, status='unhealthy'))} == 1",
+                # Of several places each sees a part, and none can say "nowhere" but all of them together.
+                shared=f"{lately(series(m.HEALTH_STATUS, status='unhealthy'))} == 1\nor\n"
+                f"max by (key, job) (max_over_time({series(m.CANARY_UP, canary=Kind.ROUND_TRIP)}[$[60]])) == 0",
                 for_seconds=45,
                 keep_seconds=300,
             ),

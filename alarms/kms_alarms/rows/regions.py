@@ -17,7 +17,7 @@ REGIONS: tuple[Alarm, ...] = (
         owner="sre",
         hurts="callers near that region: each call goes further; nobody fails",
         runbook="circuit-breaker-open.md",
-        proven_by=("region-blackhole",),
+        proven_by=("two-regions-lost",),
         seen=Seen(kind=Kind.ROUND_TRIP, looks=3),
         prometheus=(
             Rule(
@@ -45,7 +45,7 @@ REGIONS: tuple[Alarm, ...] = (
         owner="sre",
         hurts="callers near that region, in turns",
         runbook="circuit-breaker-flapping.md",
-        proven_by=("flapping-region",),
+        proven_on_path="a region comes and goes",
         seen=Seen(kind=Kind.ROUND_TRIP, looks=3),
         prometheus=(
             Rule(
@@ -66,7 +66,7 @@ REGIONS: tuple[Alarm, ...] = (
         owner="sre",
         hurts="the application's users, now: cache, breakers and failover did not save the call",
         runbook="failover-path-fails.md",
-        proven_by=("all-regions-lost",),
+        proven_on_path="all regions are lost",
         seen=Seen(kind=Kind.FAILOVER_PATH, looks=3),
         prometheus=(
             Rule(
@@ -276,8 +276,7 @@ REGIONS: tuple[Alarm, ...] = (
         seen=Seen(seconds=30),
         prometheus=(
             Rule(
-                expr=f"increase({series(m.OVERRIDES_UNREADABLE)}[$[900]]) > 0",
-                keep_seconds=300,
+                expr=f"max_over_time({series(m.ORDERS_UNREADABLE)}[$[60]]) == 1",
                 summary="The orders about regions cannot be read",
             ),
         ),

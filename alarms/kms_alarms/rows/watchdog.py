@@ -28,6 +28,13 @@ WATCHDOG: tuple[Alarm, ...] = (
                 for_seconds=120,
                 summary="Prometheus cannot scrape the watchdog",
             ),
+            Rule(
+                # One that is gone from Prometheus's targets is not down there: nobody misses it but by name.
+                expr=f"absent({series(m.SCHEDULER_HEARTBEAT, place='$place')})",
+                for_seconds=120,
+                summary="There is no watchdog at $place",
+                of_each_place=True,
+            ),
         ),
         cloudwatch=NoneBecause("HeartbeatMissing says it there"),
         twin_not_because=_OF_ITSELF,
@@ -174,7 +181,7 @@ WATCHDOG: tuple[Alarm, ...] = (
     ),
     Alarm(
         name="AlarmUnproven",
-        title="An alarm has not been seen to fire for more than a month",
+        title="An alarm was not seen to fire for more than a month, or never",
         severity="warning",
         owner="sre",
         hurts="nobody; an alarm nobody has seen fire is a rumour",
@@ -183,11 +190,16 @@ WATCHDOG: tuple[Alarm, ...] = (
         seen=Seen(seconds=5),
         prometheus=(
             Rule(
-                # The alert has a label `alarm` of its own, in whose place all of them would be one.
+                # The alert has a label `alarm` of its own, in whose place all of them would be one. Never is 0, and
+                # the age that makes is longer than any.
                 expr=f"label_replace(time() - {series(m.ALARM_LAST_FIRED)}, "
                 '"unproven", "$1", "alarm", "(.+)") > $(3024000)',
+                shared=f"label_replace(time() - max by (alarm, system, job) ({series(m.ALARM_LAST_FIRED)}), "
+                '"unproven", "$1", "alarm", "(.+)") > $(3024000)',  # seen at one place is seen
                 for_seconds=3600,
-                summary="{{ $labels.unproven }} in {{ $labels.system }} last fired {{ $value | humanizeDuration }} ago",
+                summary="{{ $labels.unproven }} in {{ $labels.system }} "
+                "{{ if gt $value 1e9 }}has never been seen to fire{{ else }}last fired "
+                "{{ $value | humanizeDuration }} ago{{ end }}",
             ),
         ),
         cloudwatch=NoneBecause("it is for working hours; kms-chaos score says it too"),

@@ -9,10 +9,10 @@ import click
 from kms_chaos import approving, drill
 from kms_chaos.commands.options import config_option, explained, load
 from kms_chaos.guards import RefusedError
-from kms_chaos.identity import IdentityError, caller
 from kms_chaos.run import plan
 from kms_core.clock import SystemClock
 from kms_watchdog.drills import approval as approvals
+from kms_watchdog.identity import IdentityError, caller
 
 
 @click.command("approve")

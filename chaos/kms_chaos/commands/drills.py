@@ -12,6 +12,7 @@ import click
 from click.core import ParameterSource
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from kms_alarms.cloudwatch import alarm_name
 from kms_chaos import alarms, drill, stage
@@ -217,7 +218,7 @@ def _looked_at(found: _Rule, run: Run) -> Mapping[str, Any]:
 
 
 def _show(run: Run, planned: Mapping[str, Any], console: Console) -> None:
-    console.print(f"[bold]{run.drill.name}[/] on {', '.join(run.targets)}: {run.drill.title}")
+    console.print(Text.assemble((run.drill.name, "bold"), f" on {', '.join(run.targets)}: {run.drill.title}"))
     console.print(
         f"Toxiproxy {planned['toxiproxy']}; keys {', '.join(run.purposes)}; {_traffic(run.settings, run.drill)}\n"
     )

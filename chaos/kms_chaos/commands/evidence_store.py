@@ -13,9 +13,10 @@ from kms_chaos.drill import DrillError
 from kms_chaos.evidence import golden, sending
 from kms_chaos.evidence.segments import Cut
 from kms_chaos.evidence.signing import SigningError, SigningRefusedError, signer
-from kms_chaos.evidence.store import Store, StoreError, StoreRefusedError, open_store
 from kms_core.clock import SystemClock
 from kms_watchdog.config import Settings
+from kms_watchdog.evidence.choice import open_store
+from kms_watchdog.evidence.store import Store, StoreError, StoreRefusedError
 from kms_watchdog.golden_store import GoldenError, VisitedGoldenStore
 from kms_watchdog.state_folder import StateError, StateFolder
 

@@ -17,8 +17,10 @@ from kms_chaos.faults.bounded_http import ToxiproxyError
 from kms_chaos.faults.route import RouteError
 from kms_chaos.guards import RefusedError
 from kms_chaos.journal_writer import JournalWriteError
+from kms_chaos.tenure import SlotTakenError
 from kms_core.errors import ConfigurationError
 from kms_watchdog import config as configuration
+from kms_watchdog import tables
 from kms_watchdog.commands.options import chosen_estate, estate_option
 from kms_watchdog.config import ConfigError, Settings
 from kms_watchdog.drills import folder as folders
@@ -29,7 +31,7 @@ from kms_watchdog.drills.undo import UndoRecordError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-BAD, USAGE, UNCLEAR, REFUSED = 1, 2, 3, 4
+GOOD, BAD, USAGE, UNCLEAR, REFUSED = 0, 1, 2, 3, 4
 _PIPED_COLUMNS = 200
 _FILE = click.option(
     "--config",
@@ -59,7 +61,7 @@ def load(config: Path) -> Settings:
 def printer(*, stderr: bool = False) -> Console:
     """Return what tables are printed to: as wide as the terminal, and wide enough for all where there is none."""
     stream = sys.stderr if stderr else sys.stdout
-    return Console(stderr=stderr, width=None if stream.isatty() else _PIPED_COLUMNS)
+    return tables.console(stderr=stderr, width=None if stream.isatty() else _PIPED_COLUMNS)
 
 
 @contextmanager
@@ -69,6 +71,8 @@ def explained() -> Iterator[None]:
         yield
     except (ConfigError, ConfigurationError, DrillError, RouteError, ToxiproxyError) as e:
         _stop(USAGE, e)
+    except SlotTakenError as e:  # whoever asks twice for one slot, as another machine or a trigger may, asks no harm
+        _stop(GOOD if e.done else UNCLEAR, e)
     except (RefusedError, heal.OwnerLivesError, JournalError) as e:
         _stop(REFUSED, e)
     except (UndoRecordError, JournalWriteError, OSError) as e:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 
 import click
@@ -15,6 +14,7 @@ from kms_chaos.export.forms import FORMS
 from kms_chaos.guards import RefusedError
 from kms_chaos.judge import judge
 from kms_watchdog.drills.folder import DrillFolder
+from kms_watchdog.json_text import read_json
 
 
 @click.command("report")
@@ -65,7 +65,7 @@ def _write(path: Path, content: bytes, where: DrillFolder) -> None:
 
 def _is_what_was_sealed(name: str, content: bytes, where: DrillFolder) -> bool:
     try:
-        listed = json.loads(where.manifest.read_bytes())["files"][name]["sha256"]
+        listed = read_json(where.manifest.read_bytes())["files"][name]["sha256"]
     except (ValueError, KeyError, TypeError):
         return False
     return bool(listed == hashlib.sha256(content).hexdigest())

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kms_chaos import drill, proofs
+from kms_chaos.alarm_sights import AlarmSight
 from kms_chaos.commands.options import BAD, UNCLEAR, config_option, explained, load, printer
 from kms_chaos.export import scores
 from kms_chaos.score import Score, Standing, State, declared, score
@@ -51,7 +52,8 @@ def command(config: Path, window: timedelta, form: str, *, as_json: bool) -> Non
     """Show which fault, region, key and alarm was proven within how many days.
 
     Journals are judged again; a run whose verdict.json says something else is named, not counted. Never run, expired
-    and inconclusive all count nothing.
+    and inconclusive all count nothing. Below stands, for every alarm of the table in both systems, when a drill or
+    kms-alarms prove last saw it fire; that does not change the exit code.
 
     \b
     Exit code 0: all that was declared is proven; 1: something broke, or a run cannot be believed;
@@ -64,11 +66,12 @@ def command(config: Path, window: timedelta, form: str, *, as_json: bool) -> Non
     with explained():
         settings = load(config)
         counts, doubts = proofs.found(settings.state.dir)
+        of_alarms, more_doubts = proofs.found_of_alarms(settings.state.dir)
         wanted = declared(
             drill.every(settings.drills.folder), regions=settings.estate.regions, purposes=tuple(settings.keys)
         )
         now_utc = SystemClock().now_utc()
-        found = score(wanted, counts, doubts, at_utc=now_utc, window=window)
+        found = score(wanted, counts, (*doubts, *more_doubts), at_utc=now_utc, window=window, alarm_proofs=of_alarms)
         _print(found, "json" if as_json else form)
         raise SystemExit(_exit_code(found))
 
@@ -98,8 +101,22 @@ def _show(found: Score, console: Console) -> None:
     for row in scores.rows(found):
         table.add_row(row.name, row.region, *(_cell(cell) for cell in row.cells))
     console.print(table)
+    _show_alarms(found, console)
     for doubt in found.doubts:
         console.print(Text(f"not counted: {doubt.run_id}: {doubt.why}", "yellow" if doubt.open else "red"))
+
+
+def _show_alarms(found: Score, console: Console) -> None:
+    console.print(Text(scores.alarm_heading(found), "bold"))
+    table = Table("alarm", *scores.ALARM_COLUMNS.values(), box=None, pad_edge=False, header_style="bold")
+    for row in scores.alarm_rows(found):
+        table.add_row(row.alarm, *(_sight(sight) for sight in row.sights))
+    console.print(table)
+
+
+def _sight(sight: AlarmSight | None) -> Text:
+    tone = "dim" if sight is None or sight.last is None else "green" if sight.lately else "yellow"
+    return Text(scores.seen(sight), tone)
 
 
 def _cell(standing: Standing | None) -> Text:

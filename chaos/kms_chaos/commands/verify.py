@@ -17,10 +17,11 @@ from kms_chaos.evidence import checking
 from kms_chaos.evidence.finding import Finding, Result
 from kms_chaos.evidence.run_checks import Trust
 from kms_chaos.evidence.signing import KmsSigner, SigningError, signer
-from kms_chaos.evidence.store import StoreError, open_store
 from kms_chaos.evidence.verifying import FolderTree, Tree, Verification, verify
 from kms_core.clock import SystemClock
 from kms_watchdog.config import Settings
+from kms_watchdog.evidence.choice import open_store
+from kms_watchdog.evidence.store import StoreError
 
 _TONES = {Result.GOOD: "green", Result.BAD: "bold red", Result.UNCLEAR: "yellow"}
 

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from kms_chaos.evidence.store import GOLDEN, Store, StoreRefusedError
 from kms_core.clock import Clock
 from kms_watchdog.config import CANARY_CONTEXT
 from kms_watchdog.drills import journal
+from kms_watchdog.evidence.store import GOLDEN, Store, StoreRefusedError
 from kms_watchdog.golden_store import GoldenMessage, GoldenStore, OwnedGoldenStore
+from kms_watchdog.json_text import read_json
 from kms_watchdog.state_folder import StateFolder
 
 SCHEMA = 1
@@ -103,7 +103,7 @@ def from_bytes(name: str, raw: bytes) -> GoldenMessage:
         StoreRefusedError: it is none, or of a context that no canary seals in.
     """
     try:
-        values = json.loads(raw)
+        values = read_json(raw)
         message = GoldenMessage(
             purpose=str(values["purpose"]),
             created=float(values["created"]),

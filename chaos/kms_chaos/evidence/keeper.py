@@ -11,10 +11,11 @@ import structlog
 from kms_chaos.evidence import provenance, sending
 from kms_chaos.evidence.segments import Cut, Segments, Streaming
 from kms_chaos.evidence.signing import Signer, signer
-from kms_chaos.evidence.store import Store, StoreError, StoreRefusedError, open_store
 from kms_chaos.journal_writer import JournalWriteError, JournalWriter
 from kms_chaos.run import Run
 from kms_watchdog.config import fingerprint
+from kms_watchdog.evidence.choice import open_store
+from kms_watchdog.evidence.store import Store, StoreError, StoreRefusedError
 
 log = structlog.get_logger("evidence")
 

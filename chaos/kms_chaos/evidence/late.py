@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from kms_chaos.evidence import sending
 from kms_chaos.evidence.segments import Cut
 from kms_chaos.evidence.signing import SigningError, signer
-from kms_chaos.evidence.store import Store, StoreError, open_store
 from kms_core.clock import Clock
 from kms_watchdog.config import Settings
 from kms_watchdog.drills.folder import FolderBusyError
+from kms_watchdog.evidence.choice import open_store
+from kms_watchdog.evidence.store import Store, StoreError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

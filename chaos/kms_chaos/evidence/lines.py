@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from kms_watchdog.drills import journal
+from kms_watchdog.json_text import read_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ def flaws(raw: bytes) -> tuple[str, ...]:
 
 def _line(number: int, text: bytes) -> _Line | None:
     try:
-        values = json.loads(text)
+        values = read_json(text)
         seq, prev, proof = int(values["seq"]), str(values["prev"]), str(values["hash"])
     except (KeyError, TypeError, ValueError):
         return None

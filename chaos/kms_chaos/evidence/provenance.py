@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -13,7 +12,6 @@ from typing import Any
 import kms_chaos
 from kms_chaos.evidence.sealing import MANIFEST
 from kms_chaos.evidence.segments import folder
-from kms_chaos.evidence.store import RUNS, Store, StoreError
 from kms_core.clock import Clock
 from kms_watchdog.canaries.clock_offset import date_of, offset
 from kms_watchdog.canaries.steps import Steps
@@ -21,6 +19,8 @@ from kms_watchdog.config import Settings
 from kms_watchdog.doors import Doors
 from kms_watchdog.drills import journal
 from kms_watchdog.drills.folder import folders
+from kms_watchdog.evidence.store import RUNS, Store, StoreError
+from kms_watchdog.json_text import read_json
 from kms_watchdog.new_connection import Budget, ConnectionFault, ask_head
 
 REVISION_VARIABLE = "KMS_WATCHDOG_REVISION"
@@ -92,7 +92,7 @@ def _stored(store: Store, run_id: str) -> Previous | None:
 
 def _sealed(run_id: str, manifest: bytes) -> Previous:
     try:
-        values = json.loads(manifest)
+        values = read_json(manifest)
         started, head = str(values["started_at_utc"]), str(values["journal_head"])
     except (ValueError, KeyError, TypeError):
         return Previous(run_id=run_id, started_at_utc="", head=journal.GENESIS, state="broken")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +19,7 @@ from kms_chaos.evidence.sealing import LOCAL_ONLY, PURPOSE
 from kms_chaos.evidence.segments import segment_name
 from kms_watchdog.drills import journal
 from kms_watchdog.drills.journal import Record
+from kms_watchdog.json_text import read_json
 
 _Found = Iterator[tuple[str, Result, str]]
 GOOD, BAD, UNCLEAR = Result.GOOD, Result.BAD, Result.UNCLEAR
@@ -116,7 +116,7 @@ def _verdict(run: RunFiles) -> _Found:
     if "verdict.json" not in run.files:
         return
     try:
-        given = json.loads(run.files["verdict.json"])
+        given = read_json(run.files["verdict.json"])
         claims = {claim["name"]: claim["verdict"] for claim in given["claims"]}
         content = (given["verdict"], claims, given["figures"], given["journal_head"])
     except (ValueError, KeyError, TypeError):
@@ -161,7 +161,7 @@ def _manifest(run: RunFiles) -> _Found:
             yield "manifest", UNCLEAR, "there is none: the run was never sealed"
         return
     try:
-        given = json.loads(run.files["manifest.json"])
+        given = read_json(run.files["manifest.json"])
         listed = {str(name): (each["bytes"], each["sha256"]) for name, each in given["files"].items()}
         about = (given["run_id"], given["started_at_utc"], given["journal_head"], given["records"])
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -193,10 +193,10 @@ def _signature(run: RunFiles, trust: Trust) -> _Found:
         yield _unsigned(run, trust)
         return
     try:
-        given = json.loads(run.files["signature.json"])
+        given = read_json(run.files["signature.json"])
         message = str(given["statement"]).encode()
         algorithm, key = str(given["algorithm"]), str(given["key"])
-        signature, stated = base64.b64decode(given["signature"], validate=True), json.loads(message)
+        signature, stated = base64.b64decode(given["signature"], validate=True), read_json(message)
         wrong = list(_misstated(run, stated))
     except (ValueError, KeyError, TypeError, AttributeError):
         yield "signature", BAD, "signature.json cannot be read"

@@ -14,10 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from kms_chaos.evidence.store import RUNS, Store, StoreError
 from kms_core.clock import Clock
 from kms_watchdog.config import Settings
 from kms_watchdog.drills import journal
+from kms_watchdog.evidence.store import RUNS, Store, StoreError
 
 _LOOK_SECONDS = 0.5
 _PATIENCE_SECONDS = 8.0

@@ -11,10 +11,11 @@ from kms_chaos import durable
 from kms_chaos.evidence.sealing import STORED, NotClosedError, evidence_files, seal
 from kms_chaos.evidence.segments import Cut, Segments
 from kms_chaos.evidence.signing import Signer, SigningError
-from kms_chaos.evidence.store import RUNS, ConflictError, Store, StoreError
 from kms_core.clock import Clock
 from kms_watchdog.drills.folder import DrillFolder, folders
 from kms_watchdog.drills.journal import JournalError
+from kms_watchdog.evidence.store import RUNS, ConflictError, Store, StoreError
+from kms_watchdog.json_text import read_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +102,6 @@ def waiting(state_dir: Path, store: Store | None) -> Iterator[DrillFolder]:
 
 def _stored_in(where: DrillFolder) -> str:
     try:
-        return str(json.loads((where.path / STORED).read_text(encoding="utf-8"))["store"])
+        return str(read_json((where.path / STORED).read_text(encoding="utf-8"))["store"])
     except (OSError, ValueError, KeyError, TypeError):
         return ""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from kms_chaos.alarm_sights import AlarmSight, System
 from kms_chaos.export.markdown import table, text
 from kms_chaos.score import Cell, Score, Standing, State
+from kms_watchdog.results import Mode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +73,52 @@ def heading(score: Score) -> str:
     )
 
 
+def alarm_heading(score: Score) -> str:
+    """Return in one sentence how many of the table's alarms were seen to fire."""
+    days = score.window / timedelta(days=1)
+    return (
+        f"{score.alarms_seen} of {len(score.alarms)} alarms, in both systems, live and twins, were seen to fire within "
+        f"{days:g} days."
+    )
+
+
+ALARM_COLUMNS: Mapping[tuple[System, Mode], str] = {
+    ("prometheus", Mode.LIVE): "Prometheus",
+    ("prometheus", Mode.DRILL): "its twin",
+    ("cloudwatch", Mode.LIVE): "CloudWatch",
+    ("cloudwatch", Mode.DRILL): "its twin",
+}
+"""What each column of the table's alarms is called."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlarmRow:
+    """One alarm of the table, with how it stands in the order of `ALARM_COLUMNS`."""
+
+    alarm: str
+    sights: tuple[AlarmSight | None, ...]
+    """None where it does not exist."""
+
+
+def alarm_rows(score: Score) -> tuple[AlarmRow, ...]:
+    """Return the table's alarms, systems and modes across."""
+    found = {(sight.alarm, sight.system, sight.mode): sight for sight in score.alarms}
+    return tuple(
+        AlarmRow(alarm=name, sights=tuple(found.get((name, *column)) for column in ALARM_COLUMNS))
+        for name in dict.fromkeys(sight.alarm for sight in score.alarms)
+    )
+
+
+def seen(sight: AlarmSight | None) -> str:
+    """Return when an alarm was last seen to fire, and by what, in a few words."""
+    if sight is None:
+        return "-"
+    if sight.last is None:
+        return "never"
+    what = sight.last.run_id.partition("-")[2] or sight.last.run_id
+    return f"{sight.days:.0f} d, {what}{'' if sight.last.cleared_at_utc else ', not cleared'}"
+
+
 def markdown(score: Score) -> str:
     """Return the score as Markdown."""
     return "\n".join(_lines(score)) + "\n"
@@ -85,6 +133,11 @@ def _lines(score: Score) -> Iterator[str]:
     if alarms:
         yield from ("", "## Alarms", "")
         yield from table(("Alarm", "Region", "State"), ((row.name, row.region, said(row.cells[0])) for row in alarms))
+    if score.alarms:
+        yield from ("", "## Alarms that were seen to fire", "", alarm_heading(score), "")
+        yield from table(
+            ("Alarm", *ALARM_COLUMNS.values()), ((row.alarm, *map(seen, row.sights)) for row in alarm_rows(score))
+        )
     yield from ("", "## Trend", "")
     yield from table(("Month", "Score"), ((month, percent(share)) for month, share in score.trend))
     if score.doubts:
@@ -114,4 +167,8 @@ def html(score: Score) -> str:
         columns=columns(score),
         said=said,
         percent=percent,
+        alarm_heading=alarm_heading(score),
+        alarm_columns=ALARM_COLUMNS.values(),
+        alarm_rows=alarm_rows(score),
+        seen=seen,
     )

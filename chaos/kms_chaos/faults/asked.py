@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from kms_watchdog.json_text import read_json
 
 _DESCRIBE = "DescribeKey"
 _OK = 200
@@ -66,7 +67,7 @@ def read(request: Any, names: KeyNames, *, read_timeout_seconds: float) -> Asked
 
 def _members(body: Any) -> dict[str, Any]:
     try:
-        members = json.loads(body or b"{}")
+        members = read_json(body or b"{}")
     except (TypeError, ValueError):
         return {}
     return members if isinstance(members, dict) else {}

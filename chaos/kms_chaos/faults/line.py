@@ -255,11 +255,12 @@ class Line:
 
 
 def _refuse_elsewhere(address: Address) -> None:
-    if not _is_loopback(address[0]):
+    if not is_loopback(address[0]):
         raise RouteError(f"a drill's route must stay on loopback, not go to {address[0]}")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether `host`, an address or `localhost`, is this machine's own; any other name could lead anywhere."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -23,6 +23,7 @@ from toxiproxy.proxy import Proxy as LibraryProxy
 
 from kms_chaos.faults.bounded_http import BoundedHttp, ToxiproxyError, first_words
 from kms_chaos.faults.toxics import PROXY_NAME, ProxyState, Toxic
+from kms_watchdog.json_text import read_json
 
 _LIBRARY = threading.RLock()
 """Held while the library's globals are ours; every call through it is bounded, so this is too."""
@@ -160,7 +161,7 @@ def _checked(name: str) -> str:
 
 def _json(reply: requests.Response, kind: type[dict[str, Any]]) -> dict[str, Any]:
     try:
-        values = reply.json()
+        values = read_json(reply.content)
     except ValueError as e:
         raise ToxiproxyError(f"{reply.url}: an answer that is not JSON: {first_words(reply.content)}") from e
     if not isinstance(values, kind):

@@ -12,12 +12,12 @@ from kms_chaos.guards import before, blast_radius, estate, place
 from kms_chaos.guards.checking import Guard, GuardResult, NotHeldError, RefusedError, check
 from kms_chaos.guards.leave import Leave, leave
 from kms_chaos.guards.live_alarms import LiveAlarms
-from kms_chaos.identity import Identity, caller
 from kms_chaos.lease import DrillLease, FaultNote
 from kms_chaos.run import Run
 from kms_chaos.undo_record import MARGIN_SECONDS
 from kms_core.clock import Clock
 from kms_watchdog.drills.folder import folder
+from kms_watchdog.identity import Identity, caller
 
 
 class Admission:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import http.client
-import json
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -14,14 +13,15 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from kms_chaos.alarms import UNREADABLE, AlarmBoard
-from kms_chaos.durable import sync_folder
 from kms_chaos.guards.checking import CannotTellError, NotHeldError, RefusedError
 from kms_core.clock import Clock
 from kms_watchdog.config import Settings
 from kms_watchdog.drills import folder as folders
 from kms_watchdog.drills import halt_order, journal
 from kms_watchdog.drills.windows import Calendar
+from kms_watchdog.durable import make_folders, sync_folder
 from kms_watchdog.results import Mode
+from kms_watchdog.status_client import running_url
 
 TWIN_CLEARS_PERIODS = 8
 """How long after a drill its twins may fire: the daemon publishes for them for five periods more, alarms look at five,
@@ -32,11 +32,9 @@ _HTTP_OK = 200
 
 def daemon_watches(settings: Settings) -> str:
     """See that the daemon is alive: without it nobody would publish the drill's numbers, and no twin could fire."""
-    path = settings.state.dir / "http.json"
-    try:
-        url = str(json.loads(path.read_text(encoding="utf-8"))["url"])
-    except (OSError, ValueError, KeyError, TypeError) as e:
-        raise CannotTellError(f"no kms-watchdog daemon runs on {settings.state.dir} (no readable http.json)") from e
+    url = running_url(settings.state.dir / "http.json")
+    if url is None:
+        raise CannotTellError(f"no kms-watchdog daemon runs on {settings.state.dir} (no readable http.json)")
     parts = urlsplit(url)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=_DAEMON_SECONDS)
     try:
@@ -134,8 +132,8 @@ def only_drill(state_dir: Path) -> Iterator[None]:
         RefusedError: another process holds it.
     """
     parent = folders.drills_dir(state_dir)
-    parent.mkdir(parents=True, exist_ok=True)
-    sync_folder(state_dir)
+    make_folders(parent)
+    sync_folder(state_dir)  # whoever made it may have died before it was on disk
     handle = os.open(parent, os.O_RDONLY)  # no child inherits it, and the lock with it: PEP 446
     try:
         try:

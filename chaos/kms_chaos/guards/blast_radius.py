@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,6 +14,7 @@ from kms_watchdog.drills import journal
 from kms_watchdog.drills.folder import DrillFolder, folders
 from kms_watchdog.drills.journal import Journal, JournalError
 from kms_watchdog.drills.verdict import Verdict
+from kms_watchdog.json_text import read_json
 
 FIRST, LAST = "general", "payment"
 """The keys of the least and of the most sensitive data."""
@@ -64,7 +64,7 @@ def _held_at(where: DrillFolder, drill: Drill, targets: Sequence[str]) -> dateti
     """
     if not where.verdict.is_file():
         return None
-    claimed = json.loads(where.verdict.read_text(encoding="utf-8"))
+    claimed = read_json(where.verdict.read_text(encoding="utf-8"))
     if claimed["verdict"] != Verdict.HELD:
         return None
     found = journal.read(where.journal)

@@ -15,7 +15,9 @@ from kms_chaos.guards.checking import CannotTellError, NotHeldError
 from kms_core.clock import Clock
 from kms_watchdog import status_client
 from kms_watchdog.config import Settings
+from kms_watchdog.health import Subject
 from kms_watchdog.results import Kind, Outcome, Reason
+from kms_watchdog.sharding import is_ours
 from kms_watchdog.status_client import NoAnswerError
 from kms_watchdog.web.access import token_of
 
@@ -89,6 +91,9 @@ def of_this_estate(document: Document, settings: Settings) -> None:
             f"the daemon that answers watches another estate: {found[0]} of {_listed(found[1])} "
             f"with {_listed(found[2])}, not {wanted[0]} of {_listed(wanted[1])} with {_listed(wanted[2])}"
         )
+    if document.get("place") != settings.replicas.place:
+        told, here = document.get("place") or "everywhere", settings.replicas.place or "everywhere"
+        raise CannotTellError(f"the daemon that answers looks from {told}, and this configuration is of {here}")
 
 
 def of_now(document: Document, now_utc: datetime) -> None:
@@ -113,27 +118,27 @@ def healthy(document: Document, settings: Settings) -> str:
             raise NotHeldError(f"somebody has taken {name} out of use (`kms-watchdog return` brings it back)")
         if breaker not in {"closed", "unknown"}:
             raise NotHeldError(f"the live breaker of {name} is {breaker}")
-    places = _places(settings)
+    places = _places(Kind.ROUND_TRIP, settings)
     _all_well(document, Kind.ROUND_TRIP, places, settings)
     for region in document["regions"]:
-        if not region["healthy"] or region["breaker"] != "closed":
+        if region["healthy"] is False or region["breaker"] != "closed":
             raise NotHeldError(f"{region['region']} is not healthy yet: its breaker is {region['breaker']}")
     for key in document["keys"]:
-        if not key["usable"]:
+        if key["usable"] is False:
             raise NotHeldError(f"key {key['purpose']} is usable nowhere")
     return f"{len(places)} round trips are up, {len(settings.estate.regions)} breakers closed"
 
 
 def keys_enabled(document: Document, settings: Settings) -> str:
     """See that the daemon found every key Enabled in every region."""
-    places = _places(settings)
+    places = _places(Kind.KEY_STATE, settings)
     _all_well(document, Kind.KEY_STATE, places, settings)
     return f"{len(places)} keys and replicas are Enabled"
 
 
 def not_drifted(document: Document, settings: Settings) -> str:
     """See that the daemon found every key and replica to be as configured."""
-    places = _places(settings)
+    places = _places(Kind.REPLICA_DRIFT, settings)
     _all_well(document, Kind.REPLICA_DRIFT, places, settings)
     return f"{len(places)} keys and replicas are as configured"
 
@@ -164,8 +169,10 @@ def throttling(document: Document, settings: Settings, survivors: Iterable[str])
     return f"{', '.join(regions)} throttle nobody" if regions else "no region is to carry the traffic"
 
 
-def _places(settings: Settings) -> list[Place]:
-    return [(region, purpose) for region in settings.estate.regions for purpose in settings.keys]
+def _places(kind: Kind, settings: Settings) -> list[Place]:
+    """Return where the daemon is to look; of what other places look at the live alarms tell, which read them all."""
+    places = [(region, purpose) for region in settings.estate.regions for purpose in settings.keys]
+    return [where for where in places if is_ours(kind, Subject(kind, *where).id, settings.replicas)]
 
 
 def _all_well(document: Document, kind: Kind, places: Iterable[Place], settings: Settings) -> None:

@@ -10,10 +10,10 @@ from typing import Any
 
 from kms_chaos.drill import Drill
 from kms_chaos.guards.checking import NotHeldError
-from kms_chaos.identity import Identity
 from kms_watchdog.config import Settings
 from kms_watchdog.drills import approval as approvals
 from kms_watchdog.drills.approval import Approval, ApprovalError, hash_of, person
+from kms_watchdog.identity import Identity
 
 LATEST = "latest"
 

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 from kms_chaos.faults.bounded_http import ToxiproxyError
 from kms_chaos.faults.toxics import ProxyState
 from kms_chaos.guards.checking import CannotTellError, NotHeldError
-from kms_chaos.identity import Identity
 from kms_watchdog import aws
 from kms_watchdog.config import Settings
+from kms_watchdog.identity import Identity
 
 PROBE_SECONDS = 5.0
 """For each step of a connection through the probe."""

@@ -33,6 +33,7 @@ def _before(h: History) -> Iterator[Finding]:
     yield from _canaries_before(h, h.beginning)
     yield from _workload_before(h, h.beginning)
     yield from _services_before(h, h.beginning)
+    yield from _breakers_before(h, h.beginning)
     for rule in h.drill.alarms.must_fire:
         for region in rule.regions(h.targets, h.regions):
             yield alarm_states.was_quiet(h, (rule.alarm, region, rule.mode), h.injected)
@@ -45,6 +46,13 @@ def _guards(h: History) -> Iterator[Finding]:
     for record in guards:
         if record.fields["held"] is not True:
             yield unclear(f"guard {record.fields['guard']} did not hold: {record.fields['detail']}", [record])
+
+
+def _breakers_before(h: History, began: Record) -> Iterator[Finding]:
+    last = {r.fields["region"]: r for r in h.of_event("breaker-moved") if r.seq < began.seq}
+    for region, move in sorted(last.items()):
+        if move.fields["new"] != "closed":
+            yield unclear(f"the breaker of {region} was {move.fields['new']} when the fault began", [move])
 
 
 def _canaries_before(h: History, began: Record) -> Iterator[Finding]:

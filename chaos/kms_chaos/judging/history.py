@@ -177,6 +177,15 @@ class History:
         return tuple(o for o in self.operations if o.record.t >= began and o.began < ended)
 
     @cached_property
+    def stalls(self) -> tuple[tuple[float, float], ...]:
+        """When the drill's own machine stood still, and everything on it."""
+        return tuple((r.t - r.fields["seconds"], r.t) for r in self.of_event("machine-stalled"))
+
+    def stalled(self, began: float, ended: float) -> float:
+        """Return for how many seconds of that time it stood still."""
+        return sum(max(0.0, min(ended, until) - max(began, since)) for since, until in self.stalls)
+
+    @cached_property
     def looks(self) -> tuple[Look, ...]:
         """The canaries, in the order in which they ended."""
         return tuple(_look(r) for r in self.of_event("canary-result"))

@@ -10,7 +10,7 @@ from kms_core.clock import Clock
 from kms_watchdog import alarm_definitions, aws
 from kms_watchdog.alarm_services import AlarmServices, AwsAlarmServices
 from kms_watchdog.canaries.alarm_path import AlarmPath, Topics
-from kms_watchdog.canaries.canary import Canary
+from kms_watchdog.canaries.canary import Canary, canary_id
 from kms_watchdog.canaries.clock_offset import ClockOffset
 from kms_watchdog.canaries.cold_connection import ColdConnection
 from kms_watchdog.canaries.cross_region import CrossRegion
@@ -31,6 +31,7 @@ from kms_watchdog.doors import Doors
 from kms_watchdog.golden_store import GoldenStore, OwnedGoldenStore, VisitedGoldenStore
 from kms_watchdog.key_rotations import KeyRotations
 from kms_watchdog.results import Kind
+from kms_watchdog.sharding import is_ours
 from kms_watchdog.state_folder import StateFolder
 
 
@@ -89,6 +90,12 @@ Builder = Callable[[Ports], Iterable[Canary]]
 def live_canaries(ports: Ports) -> tuple[Canary, ...]:
     """Return the canaries that the configuration asks for, kind by kind; call in the main thread."""
     return tuple(canary for kind in ports.settings.canaries.kinds for canary in BUILDERS[kind](ports))
+
+
+def own_canaries(ports: Ports) -> tuple[Canary, ...]:
+    """Return those of `live_canaries` that this place looks at: all, where one watchdog does everything."""
+    shared = ports.settings.replicas
+    return tuple(canary for canary in live_canaries(ports) if is_ours(canary.kind, canary_id(canary), shared))
 
 
 def _round_trips(ports: Ports) -> Iterable[Canary]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
 
 from kms_core import ConfigurationError, SystemClock
-from kms_watchdog.canaries.roster import Ports, live_canaries
+from kms_watchdog.canaries.canary import Canary
+from kms_watchdog.canaries.roster import Ports, own_canaries
 from kms_watchdog.commands.options import Stop, chosen_estate, config_option, load_settings
 from kms_watchdog.config import ConfigError, Settings, fingerprint
 from kms_watchdog.configuring.document import estate_names, read
+from kms_watchdog.installed_series import series_of
+from kms_watchdog.sinks.series import samples
 
 
 @click.command(
@@ -56,7 +59,12 @@ def _told(settings: Settings) -> Iterator[str]:
     yield f"estate      {estate.name}, account {estate.account_id}"
     yield f"regions     {', '.join(estate.regions)} (primary {estate.primary_region}, home {settings.home_region})"
     yield f"keys        {', '.join(f'{purpose} = {key.alias}' for purpose, key in settings.keys.items())}"
-    yield from _canaries(settings)
+    if settings.replicas.members:
+        others = [member for member in settings.replicas.members if member != settings.replicas.place]
+        yield f"place       {settings.replicas.place}, beside {', '.join(others) or 'nobody'}"
+    canaries = own_canaries(Ports(settings, SystemClock()))
+    yield from _canaries(settings, canaries)
+    yield f"prometheus  {samples(series_of(settings, canaries)):,} series, at most {settings.prometheus.max_series:,}"
     publishes = ", ".join(settings.publish_regions) if settings.cloudwatch.enabled else "nowhere"
     yield f"cloudwatch  {settings.cloudwatch.namespace} to {publishes}"
     yield from _drills(settings)
@@ -64,8 +72,8 @@ def _told(settings: Settings) -> Iterator[str]:
     yield f"http        {settings.http.listen}"
 
 
-def _canaries(settings: Settings) -> Iterator[str]:
-    counts = Counter(canary.kind for canary in live_canaries(Ports(settings, SystemClock())))
+def _canaries(settings: Settings, canaries: Iterable[Canary]) -> Iterator[str]:
+    counts = Counter(canary.kind for canary in canaries)
     for i, (kind, count) in enumerate(counts.items()):
         timing = settings.canaries.timing(kind)
         when = f"every {timing.interval_seconds:g} s, deadline {timing.deadline_seconds:g} s"
@@ -73,7 +81,7 @@ def _canaries(settings: Settings) -> Iterator[str]:
 
 
 def _drills(settings: Settings) -> Iterator[str]:
-    plans = settings.drills.plans
+    plans = settings.plans
     if not plans:
         yield "drills      none is scheduled"
     for i, plan in enumerate(plans):

@@ -10,6 +10,7 @@ from typing import Literal
 import click
 
 from kms_core import SystemClock
+from kms_watchdog.commands import delivery
 from kms_watchdog.commands.history import LOOK_BACK, MOMENT
 from kms_watchdog.commands.options import COULD_NOT_TELL, Stop, config_option, load_settings
 from kms_watchdog.config import Settings
@@ -28,6 +29,7 @@ from kms_watchdog.state_folder import StateFolder
 Examples:
   kms-watchdog digest --since 7d
   kms-watchdog digest --since 7d --format html --output week.html
+  kms-watchdog digest --since 7d --deliver
   kms-watchdog digest --since 2026-01-01 --until 2026-02-01 > january.md""",
 )
 @config_option
@@ -40,22 +42,30 @@ Examples:
     help="Default: by the name of --output, else markdown. HTML has pictures and wants the extra `drills`.",
 )
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Where to; default: standard output.")
+@click.option("--deliver", is_flag=True, help="Send it, as Markdown, to the topics and the webhook of [drills.notify].")
 def command(
     config_path: Path,
     since: datetime,
     until: datetime | None,
     form: Literal["markdown", "html"] | None,
     output: Path | None,
+    *,
+    deliver: bool,
 ) -> None:
     """Review a week.
 
     Availability and latency per region and key, worst hours, reasons, blindness, breakers, drills and an estimate of
     costs. Counted by whole hours, kept for 100 days; no daemon needs to run.
 
-    Exit code 0: written, whatever it says; 2: usage or configuration, or it cannot be written; 3: there is no history
-    of that time.
+    What was delivered to anybody counts as the regular task `weekly-digest` done (`kms-watchdog tasks`), if it ends
+    within the last day.
+
+    Exit code 0: written, or delivered to all, whatever it says; 2: usage or configuration, or it cannot be written; 3:
+    there is no history of that time, or somebody did not take it.
     """
     settings = load_settings(config_path)
+    if deliver and (output is not None or form == "html"):
+        raise Stop("--deliver sends Markdown: neither --output nor --format html goes with it")
     render = renderer(form or ("html" if output and output.suffix in {".html", ".htm"} else "markdown"))
     try:
         found = read(settings, since, until or SystemClock().now_utc())
@@ -64,6 +74,9 @@ def command(
     if not found.hours_seen:
         raise Stop("no look in that time", COULD_NOT_TELL)
     text = render(found)
+    if deliver:
+        delivery.deliver(settings, found, text)
+        return
     if output is None:
         click.echo(text, nl=False)
         return

@@ -17,7 +17,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from kms_core import SystemClock
-from kms_watchdog import durations
+from kms_watchdog import durations, tables
 from kms_watchdog.commands.completing import CanaryName, KeyName, RegionName
 from kms_watchdog.commands.options import BAD_FOUND, COULD_NOT_TELL, GOOD, Stop, config_option, load_settings
 from kms_watchdog.config import Settings
@@ -135,10 +135,10 @@ def command(
         raise Stop(str(e), COULD_NOT_TELL) from e
     if every_look:
         looks = [look for look in looks if look.started_at_utc >= since]
-        show_looks(looks, form, Console())
+        show_looks(looks, form, tables.console())
         sys.exit(exit_code([look.outcome for look in looks]))
     found = [each for each in incidents(looks) if (each.recovered_at_utc or until) >= since]
-    show_incidents(found, form, Console(), now_utc)
+    show_incidents(found, form, tables.console(), now_utc)
     sys.exit(exit_code([each.outcome for each in found]))
 
 

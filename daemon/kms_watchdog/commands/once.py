@@ -14,10 +14,11 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from kms_core import ConfigurationError, Core, SystemClock
 from kms_core.clock import Clock
-from kms_watchdog import logs, runner
+from kms_watchdog import logs, runner, tables
 from kms_watchdog.canaries.canary import Canary, canary_id
 from kms_watchdog.canaries.roster import Ports, live_canaries
 from kms_watchdog.commands.completing import CanaryName
@@ -78,7 +79,7 @@ def command(config_path: Path, *, as_json: bool, ids: tuple[str, ...], deadline_
         results = [result.to_json() for result in found.results]
         click.echo(json.dumps({"schema": 1, "outcome": str(worst(found.results)), "results": results}, indent=2))
     else:
-        show(found.results, Console())
+        show(found.results, tables.console())
     _end(exit_code(found.results), at_once=found.hanging)
 
 
@@ -191,6 +192,6 @@ def show(results: Sequence[CanaryResult], console: Console) -> None:
     table = Table("answer", "canary", "region", "key", "time", "why")
     for r in results:
         why = " ".join(part for part in (r.reason or "", r.error_code) if part)
-        answer = f"[{colours[r.outcome]}]{r.outcome}[/]"
+        answer = Text(str(r.outcome), colours[r.outcome])
         table.add_row(answer, r.canary, r.region, r.key, f"{r.duration_seconds * 1000:.1f} ms", why)
     console.print(table)

@@ -73,7 +73,7 @@ def _complete_estate(context: click.Context, _parameter: click.Parameter, incomp
     path = given_config_path(context)
     try:
         estates = tomllib.loads(path.read_text(encoding="utf-8")).get("estates", {}) if path else {}
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return []
     return [name for name in estates if name.startswith(incomplete)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,26 +56,39 @@ def command(config_path: Path, folder: Path | None) -> None:
     settings = load_settings(config_path)
     details = account_details(Rendering(settings=settings, key_ids=_key_ids(settings)))
     if folder is None:
-        click.echo(_text(details), nl=False)
+        click.echo(as_text(details), nl=False)
     else:
-        _write(folder, {**dict(_role_files(details)), **dict(_key_files(settings))})
+        write_documents(folder, {**dict(_role_files(details)), **dict(key_files(settings))})
     sys.exit(GOOD)
 
 
 def _key_ids(settings: Settings) -> Mapping[str, str]:
     """Return by purpose the key's id: as configured, else where its alias leads in the primary region."""
     admin = KmsAdmin(settings, SystemClock())
-    return {purpose: key.key_id or _alias_target(admin, settings, purpose) for purpose, key in settings.keys.items()}
+    return {purpose: key.key_id or _known(admin, settings, purpose) for purpose, key in settings.keys.items()}
 
 
-def _alias_target(admin: KmsAdmin, settings: Settings, purpose: str) -> str:
+def _known(admin: KmsAdmin, settings: Settings, purpose: str) -> str:
+    key_id = find_key_id(admin, settings, purpose)
+    if key_id is None:
+        alias, primary = settings.keys[purpose].alias, settings.estate.primary_region
+        raise Stop(f"{purpose}: no {alias} in {primary}: `kms-watchdog provision apply` makes it", BAD_FOUND)
+    return key_id
+
+
+def find_key_id(admin: KmsAdmin, settings: Settings, purpose: str) -> str | None:
+    """Return the id of the key where the alias of `purpose` leads in the primary region, None if there is none.
+
+    Raises:
+        Stop: AWS did not tell, or it is a key of another account.
+    """
     alias, primary = settings.keys[purpose].alias, settings.estate.primary_region
     try:
         key = admin.describe(primary, alias)
     except EstateError as e:
         raise Stop(str(e), COULD_NOT_TELL) from e
     if key is None:
-        raise Stop(f"{purpose}: no {alias} in {primary}: `kms-watchdog provision apply` makes it", BAD_FOUND)
+        return None
     if (account_id := key.arn.split(":")[4]) != settings.estate.account_id:
         raise Stop(f"{alias} is of account {account_id}, the configuration of {settings.estate.account_id}", REFUSED)
     return key.key_id
@@ -88,21 +101,30 @@ def _role_files(details: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         yield f"{role['RoleName']}.trust.json", role["AssumeRolePolicyDocument"]
 
 
-def _key_files(settings: Settings) -> Iterator[tuple[str, Any]]:
+def key_files(settings: Settings) -> Iterator[tuple[str, Any]]:
+    """Return each key's policy, and the name of its file."""
     for key in desired_keys(settings):
         yield f"key-{key.purpose}.json", key.policy
 
 
-def _write(folder: Path, documents: Mapping[str, Any]) -> None:
+def as_text(document: Any) -> str:
+    """Return a document as it is printed and written."""
+    return json.dumps(document, indent=2) + "\n"
+
+
+def write_documents(
+    folder: Path, documents: Mapping[str, Any], as_text: Callable[[Mapping[str, Any]], str] = as_text
+) -> None:
+    """Write each document into its file, and print where.
+
+    Raises:
+        Stop: a file cannot be written.
+    """
     for name, document in documents.items():
         path = folder / name
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            path.write_text(_text(document), encoding="utf-8")
+            path.write_text(as_text(document), encoding="utf-8")
         except OSError as e:
             raise Stop(f"{path}: cannot be written: {e.strerror}", USAGE) from e
         click.echo(path)
-
-
-def _text(document: Any) -> str:
-    return json.dumps(document, indent=2) + "\n"

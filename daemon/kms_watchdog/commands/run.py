@@ -25,6 +25,7 @@ from kms_watchdog.commands.options import Stop, chosen_estate, config_option, lo
 from kms_watchdog.config import Settings, load_document
 from kms_watchdog.daemon import Daemon
 from kms_watchdog.reload import Reloading
+from kms_watchdog.service_manager import ServiceManager
 from kms_watchdog.state_folder import StateError, StateFolder
 from kms_watchdog.web.app import application
 from kms_watchdog.web.page import Page
@@ -60,7 +61,7 @@ def command(config_path: Path) -> None:
 
     Logs go to stderr. The address of the status page is in the log event `daemon.listening` and in http.json in the
     state folder. SIGHUP reads the configuration again: a bad one changes nothing and is told in the log and in
-    config_last_reload_successful.
+    config_last_reload_successful. Under systemd it tells when it is ready, and every second that it is alive.
 
     Exit code 0: stopped as asked; 2: it could not start, with one line that says why; 75: stopped while a drill was
     still restoring, which the next start heals.
@@ -93,7 +94,7 @@ def serve(settings: Settings, config_path: Path, clock: Clock, *, estate: str, l
     Raises:
         StateError, ListenError, kms_core.errors.ConfigurationError: it cannot start; nothing is left behind.
     """
-    folder = StateFolder(settings.state.dir)
+    folder, manager = StateFolder(settings.state.dir), ServiceManager(os.environ)
     folder.prepare()
 
     def build(settings: Settings, before: Daemon | None = None) -> Daemon:
@@ -119,11 +120,14 @@ def serve(settings: Settings, config_path: Path, clock: Clock, *, estate: str, l
         stack.callback(folder.forget_url)
         _tell_url(folder, url)
         log.info("daemon.listening", url=url)
+        manager.ready()
         while (asked := signals.next(SUPERVISE_SECONDS)) is None or asked.number not in _ENDING:
             if asked is not None:
                 running.reload()
             running.supervise()
+            manager.tell_alive(running.alive)
         log.info("daemon.stopping")
+        manager.stopping()
         restored = running.end_drills()
         server.stop()
         ended = running.stop(spent_seconds=clock.monotonic() - asked.at)

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from kms_core import ConfigurationError, SystemClock
 from kms_core.clock import Clock
-from kms_watchdog import status_client
+from kms_watchdog import status_client, tables
 from kms_watchdog.commands.evacuate import lines
 from kms_watchdog.commands.options import BAD_FOUND, COULD_NOT_TELL, GOOD, Stop, config_option, load_settings
 from kms_watchdog.config import Settings
@@ -68,7 +68,7 @@ def command(config_path: Path, url: str | None, *, as_json: bool, watch: bool, e
     def ask() -> dict[str, Any]:
         return status_client.fetch(where, read_token() if read_token else None)
 
-    console, clock = Console(), SystemClock()
+    console, clock = tables.console(), SystemClock()
     try:
         if watch:
             sys.exit(follow(ask, settings, console, clock, every_seconds))

@@ -67,9 +67,11 @@ class Document:
                 below = f"{origin.name}.{name}" if origin.kind == "file" and origin.name else origin.name
                 self.put((*where, name), each, Origin(kind=origin.kind, name=below or name))
             return
-        self._table(where[:-1], origin)[where[-1]] = value
-        for old in [known for known in self.origins if known[: len(where)] == where]:
-            del self.origins[old]
+        table = self._table(where[:-1], origin)
+        if isinstance(table.get(where[-1]), Mapping):  # else nothing is below it, and each of thousands looks at all
+            for old in [known for known in self.origins if known[: len(where)] == where]:
+                del self.origins[old]
+        table[where[-1]] = value
         self.origins[where] = origin
 
     def _table(self, where: Where, origin: Origin) -> dict[str, Any]:
@@ -88,11 +90,25 @@ def read(path: Path) -> dict[str, Any]:
         ConfigError: not readable, or not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as e:
         raise ConfigError(f"{path}: cannot be read: {e.strerror}") from e
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+    except (ValueError, RecursionError) as e:  # bytes that are no text, a number of 5000 digits, tables without end
         raise ConfigError(f"{path}: not valid TOML: {e}") from e
+    if _is_deeper(tables, _DEEPEST):
+        raise ConfigError(f"{path}: tables are nested deeper than any that it has: {_DEEPEST} levels")
+    return tables
+
+
+_DEEPEST = 32
+"""Far more than there are. TOML has no limit, and what goes through tables one in the other here has one."""
+
+
+def _is_deeper(tables: dict[str, Any], levels: int) -> bool:
+    within: list[Any] = [tables]
+    for _ in range(levels):
+        within = [value for table in within for value in table.values() if isinstance(value, dict)]
+    return bool(within)
 
 
 def estate_names(tables: Mapping[str, Any]) -> tuple[str, ...]:

@@ -58,7 +58,7 @@ def as_toml(found: Iterable[Effective]) -> Iterator[str]:
         if one.value == {}:
             continue  # no table is there
         key = _key(one.where[-1])
-        line = f"# {key} is not set" if one.value is None else f"{key} = {_toml(one.value)}"
+        line = f"# {key} is not set" if one.value is None else f"{key} = {toml_value(one.value)}"
         sections.setdefault(one.where[:-1], []).append(f"{line}  # {one.origin}")
     for section, lines in sections.items():
         yield ""
@@ -80,9 +80,10 @@ def _key(part: str) -> str:
     return part if _BARE.fullmatch(part) else json.dumps(part)
 
 
-def _toml(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """Return a value as TOML spells it, in one line."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_key(name)} = {_toml(each)}" for name, each in value.items()) + "}"
+        return "{" + ", ".join(f"{_key(name)} = {toml_value(each)}" for name, each in value.items()) + "}"
     if isinstance(value, list):
-        return "[" + ", ".join(_toml(each) for each in value) + "]"
+        return "[" + ", ".join(toml_value(each) for each in value) + "]"
     return json.dumps(value, ensure_ascii=False)  # texts, numbers, true and false are the same in both

@@ -121,5 +121,5 @@ def _value(text: str, shape: Shape | None) -> Any:
         return text  # an account of 12 digits is no number, and who writes a name does not think of quotes
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text  # what is wrong with it is said in the words of the key

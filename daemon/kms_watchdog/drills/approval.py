@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from kms_watchdog.drills.folder import drills_dir
+from kms_watchdog.json_text import read_json
 
 SCHEMA = 1
 _SESSION = re.compile(r"arn:(aws[a-z-]*):sts::(\d{12}):assumed-role/([^/]+)/.+")
@@ -85,7 +86,7 @@ def read(path: Path) -> Approval:
         ApprovalError: it cannot be read, or is none.
     """
     try:
-        return Approval.from_json(json.loads(path.read_text(encoding="utf-8")))
+        return Approval.from_json(read_json(path.read_text(encoding="utf-8")))
     except OSError as e:
         raise ApprovalError(f"{path}: {e.strerror or e}") from e
     except ValueError as e:  # as is ApprovalError

@@ -8,9 +8,11 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
+_BEGAN = re.compile(r"(\d{8}T\d{6})Z")
 NOT_RUNS = frozenset({"approvals"})
 """Folders beside those of runs; no run is called so."""
 
@@ -88,6 +90,15 @@ class DrillFolder:
                 return False
         except FolderBusyError:
             return True
+
+
+def began(run_id: str) -> datetime | None:
+    """Return when a run began, by its name, in UTC; None: its name does not tell."""
+    found = _BEGAN.match(run_id)
+    try:
+        return datetime.strptime(found[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC) if found else None
+    except ValueError:  # the thirteenth month
+        return None
 
 
 def drills_dir(state_dir: Path) -> Path:

@@ -6,10 +6,9 @@ once, and that run is followed no further.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,13 @@ import structlog
 
 from kms_core.events import BreakerMoved, FailedOver
 from kms_watchdog.drills import folder as folders
+from kms_watchdog.drills.elsewhere import kept_views
 from kms_watchdog.drills.folder import DrillFolder
 from kms_watchdog.drills.journal import GENESIS, MAX_LINE_BYTES, JournalError, Record, parse
-from kms_watchdog.drills.verdict import Verdict
+from kms_watchdog.drills.runs import RunView, drill_change, view_after
+from kms_watchdog.json_text import read_json
 from kms_watchdog.results import CanaryResult, Mode
 from kms_watchdog.sinks.sink import (
-    AlarmMoved,
-    DrillChange,
     DrillSink,
     EventSink,
     Seen,
@@ -38,87 +37,6 @@ log = structlog.get_logger("drills")
 
 READ_BYTES = 4 * MAX_LINE_BYTES  # at once
 PEEK_BYTES = 64 * 1024
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunView:
-    """What a run's journal has said so far."""
-
-    run_id: str
-    drill: str = ""
-    region: str = ""
-    started_at_utc: datetime | None = None
-    ended_at_utc: datetime | None = None
-    phase: str = ""
-    restored: bool = False
-    """Whether somebody has verified that its faults are gone."""
-    healed_by_reason: str = ""
-    """Why a healer had to; empty when none did."""
-    verdict: Verdict | None = None
-    closed: bool = False
-    broken: str = ""
-    """Why the journal is not believed; empty when it is."""
-    abandoned: bool = False
-    """Whether its owner died before it was going to break anything."""
-    figures: Mapping[str, float | None] = field(default_factory=dict)
-    """What its judge measured, by names with the unit in them."""
-    alarms: Mapping[str, AlarmMoved] = field(default_factory=dict)
-    """Those it saw fire, by CloudWatch's name."""
-
-    @property
-    def ended(self) -> bool:
-        """Whether its journal says no more that counts."""
-        return self.closed or self.abandoned or bool(self.broken)
-
-    @property
-    def active(self) -> bool:
-        """Whether it began and nobody has closed it."""
-        return self.started_at_utc is not None and not self.ended
-
-
-def view_after(view: RunView, record: Record) -> RunView:
-    """Return the view after one more record. Pure.
-
-    Raises:
-        KeyError, ValueError: the record lacks what its event promises.
-    """
-    fields = record.fields
-    changes: dict[str, Any] = {}
-    match record.event:
-        case "run-started":
-            changes = {"drill": str(fields["drill"]), "region": str(fields["region"]), "started_at_utc": record.at_utc}
-        case "phase-started":
-            changes = {"phase": str(fields["phase"])}
-        case "fault-injected":
-            changes = {"restored": False}
-        case "restore-verified":
-            changes = {"restored": True}
-        case "healed":
-            changes = {"healed_by_reason": str(fields["reason"])}
-        case "alarm-state":
-            changes = {"alarms": _alarms_after(view.alarms, record)}
-        case "verdict":
-            changes = {"verdict": Verdict(fields["verdict"]), "figures": dict(fields.get("figures") or {})}
-        case "closed":
-            verdict = Verdict(fields["verdict"]) if fields.get("verdict") else None
-            changes = {"closed": True, "ended_at_utc": record.at_utc, "verdict": verdict or view.verdict}
-        case _:
-            return view  # most records: what happened to one operation
-    return replace(view, **changes)
-
-
-def _alarms_after(alarms: Mapping[str, AlarmMoved], record: Record) -> Mapping[str, AlarmMoved]:
-    """Return when alarms fired and cleared, by CloudWatch's own time, after one more reading."""
-    name, since = str(record.fields["name"]), record.fields.get("since_utc")
-    at = (datetime.fromisoformat(since) if since else record.at_utc).timestamp()
-    before = alarms.get(name)
-    match record.fields["state"]:
-        case "ALARM":
-            return {**alarms, name: AlarmMoved(fired_at=at)}
-        case "OK" if before is not None and before.cleared_at is None:
-            return {**alarms, name: replace(before, cleared_at=at)}
-        case _:
-            return alarms
 
 
 @dataclass(slots=True)
@@ -171,6 +89,7 @@ class Follower:
         self._state_dir = state_dir
         self._results, self._events, self._drills = tuple(results), tuple(events), tuple(drills)
         self._cursors: dict[str, _Cursor] = {}
+        self._elsewhere: dict[str, RunView] = {}
         self._quiet = False
 
     def tell(self, *, results: Sequence[Sink], events: Sequence[EventSink], drills: Sequence[DrillSink]) -> None:
@@ -202,13 +121,16 @@ class Follower:
             self._follow(cursor)
 
     def follow(self) -> None:
-        """Read what has come since, of every run."""
+        """Read what has come since, of every run, and of others' what the evidence store told."""
         for found in folders.folders(self._state_dir):
             self.follow_only(found)
+        for view in kept_views(self._state_dir, self._elsewhere):
+            self._elsewhere[view.run_id] = view
+            self._change(view, active=False, at_utc=view.ended_at_utc)
 
     def runs(self) -> tuple[RunView, ...]:
-        """Return the runs, newest first."""
-        views = [cursor.view for cursor in list(self._cursors.values())]
+        """Return the runs, newest first; another machine's too, where an evidence store tells of them."""
+        views = [*(cursor.view for cursor in list(self._cursors.values())), *list(self._elsewhere.values())]
         return tuple(sorted(views, key=lambda view: view.run_id, reverse=True))
 
     def abandon(self, run_id: str) -> None:
@@ -217,6 +139,15 @@ class Follower:
         was_active, cursor.view = cursor.view.active, replace(cursor.view, abandoned=True)
         if was_active:
             self._change(cursor.view, active=False, at_utc=cursor.view.started_at_utc)
+
+    def orphan(self, run_id: str) -> None:
+        """Take a run for one that nobody runs any more, though it has not ended: what it broke is to be undone."""
+        cursor = self._cursors.get(run_id)
+        if cursor is None or not cursor.view.active or cursor.view.orphaned:
+            return
+        view = cursor.view
+        cursor.view = replace(view, orphaned=True)
+        tell_drill(self._drills, replace(drill_change(view, active=False, at_utc=view.started_at_utc), orphaned=True))
 
     def _follow(self, cursor: _Cursor) -> None:
         try:
@@ -248,7 +179,7 @@ class Follower:
     def _change(self, view: RunView, *, active: bool, at_utc: datetime | None) -> None:
         change = drill_change(view, active=active, at_utc=at_utc)
         tell_drill(self._drills, change)
-        if not self._quiet:
+        if not self._quiet and not view.elsewhere:
             verdict = str(change.verdict) if change.verdict else None
             event = "drill.began" if active else "drill.ended"
             log.info(event, run_id=view.run_id, drill=view.drill, region=view.region, verdict=verdict)
@@ -264,7 +195,7 @@ def closed_view(found: DrillFolder) -> RunView | None:
         head, tail = _peek(found.journal)
         view = RunView(run_id=found.run_id)
         for raw in (head, *tail):
-            line = json.loads(raw)
+            line = read_json(raw)
             view = view_after(view, parse(raw, prev=line["prev"], seq=line["seq"]))
     except (OSError, JournalError, KeyError, ValueError, TypeError, IndexError):
         return None
@@ -307,21 +238,4 @@ def drill_event(record: Record) -> BreakerMoved | FailedOver:
         return BreakerMoved(region=f["region"], old=f["old"], new=f["new"], cause=f["cause"])
     return FailedOver(
         from_region=f["from_region"], to_region=f["to_region"], operation=f["operation"], purpose=f["purpose"]
-    )
-
-
-def drill_change(view: RunView, *, active: bool, at_utc: datetime | None) -> DrillChange:
-    """Return the beginning or the end of the run in `view`."""
-    if at_utc is None:
-        raise ValueError("a drill that never began does not change")
-    return DrillChange(
-        run_id=view.run_id,
-        drill=view.drill,
-        region=view.region,
-        active=active,
-        verdict=None if active else view.verdict,
-        at_utc=at_utc,
-        detection_seconds=view.figures.get("detect_seconds"),
-        recovery_seconds=view.figures.get("recover_seconds"),
-        alarms=view.alarms,
     )

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from kms_watchdog.drills.folder import drills_dir
+from kms_watchdog.json_text import read_json
 
 SCHEMA = 1
 
@@ -46,7 +46,7 @@ def read(state_dir: Path) -> HaltOrder | None:
     """
     where = path(state_dir)
     try:
-        return _order(json.loads(where.read_text(encoding="utf-8")))
+        return _order(read_json(where.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as e:

@@ -30,6 +30,7 @@ Events, each with the fields that only it has (what follows Chaos Toolkit's even
                           due), region (whose KMS made or opened its data key, where known), asked (attempts),
                           cache_hit, error, message
     workload-ended        offered, operations (that ended), failed
+    machine-stalled       seconds (by which a thread that only waits woke late: the drill's own machine stood still)
     attempt               region, operation, purpose, seconds, error_code, request_id, pinned, proxy
     service-attempt       service (beside KMS: cloudwatch, sts), region, seconds, error_code, proxy
     watchdog-started      pid (of a watchdog of the drill's own)
@@ -69,6 +70,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+
+from kms_watchdog.json_text import read_json
 
 SCHEMA = 1
 GENESIS = "0" * 64
@@ -152,7 +155,10 @@ def sequence_of(raw: bytes) -> int:
     Raises:
         JournalError: it has none.
     """
-    return int(_member(raw, "seq"))
+    found = _member(raw, "seq")
+    if type(found) is not int:
+        raise JournalError(f"not a journal record: {raw[:40]!r}")
+    return found
 
 
 def hash_of(raw: bytes) -> str:
@@ -166,7 +172,7 @@ def hash_of(raw: bytes) -> str:
 
 def _member(raw: bytes, name: str) -> Any:
     try:
-        return json.loads(raw)[name]
+        return read_json(raw)[name]
     except (KeyError, TypeError, ValueError) as e:
         raise JournalError(f"not a journal record: {raw[:40]!r}") from e
 
@@ -178,7 +184,7 @@ def parse(raw: bytes, *, prev: str, seq: int) -> Record:
         JournalError: not a line of this chain.
     """
     try:
-        values = json.loads(raw)
+        values = read_json(raw)
         proof = values.pop("hash")
         body = {name: value for name, value in values.items() if name not in _OWN}
         record = Record(
@@ -194,9 +200,10 @@ def parse(raw: bytes, *, prev: str, seq: int) -> Record:
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise JournalError(f"line {seq}: not a journal record: {e}") from e
     if schema != SCHEMA:
-        raise JournalError(f"line {seq}: schema {schema}, this version reads {SCHEMA}")
+        raise JournalError(f"line {seq}: schema {schema!r}, this version reads {SCHEMA}")
     if (record.seq, record.prev) != (seq, prev):
-        raise JournalError(f"line {seq}: out of order: it says it is number {record.seq} after {record.prev[:12]}")
+        said = f"number {record.seq!r} after {str(record.prev)[:12]!r}"
+        raise JournalError(f"line {seq}: out of order: it says it is {said}")
     if content_hash(raw, str(proof)) != proof:
         raise JournalError(f"line {seq}: edited: its content does not match its hash")
     return record

@@ -1,4 +1,4 @@
-"""Scheduled drills: the ledger held against the plans, drills started as processes, and waited for at exit.
+"""Scheduled drills, and proofs of the alarms: the ledger held against the plans, processes started and waited for.
 
 APScheduler only wakes this up; what must happen is in the ledger (scale.md §1.8).
 """
@@ -11,7 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol
@@ -19,18 +19,23 @@ from typing import Protocol
 import structlog
 
 from kms_core.clock import Clock
-from kms_watchdog import metrics
+from kms_watchdog import alarm_proofs, metrics
 from kms_watchdog.drills import journal
 from kms_watchdog.drills.folder import DrillFolder, folder
 from kms_watchdog.drills.journal import JournalError
+from kms_watchdog.drills.runs import RunView
 from kms_watchdog.drills.slot_ledger import SlotLedger
 from kms_watchdog.drills.slots import (
+    ALARM_PROOF,
     INTERVALS,
     OPEN,
     Action,
+    Credit,
     Forget,
     Miss,
+    Others,
     Plan,
+    Row,
     RunSeen,
     Settle,
     Slot,
@@ -38,7 +43,7 @@ from kms_watchdog.drills.slots import (
     Start,
     due,
 )
-from kms_watchdog.drills.verdict import Verdict
+from kms_watchdog.drills.verdict import answer
 from kms_watchdog.sinks.prometheus import Exposition
 
 log = structlog.get_logger("drills")
@@ -72,7 +77,10 @@ class StartDrill(Protocol):
 
 
 class start_drill:  # noqa: N801 - called like the function that it nearly is
-    """Starts `kms-chaos run` for a slot; `arguments` say where the configuration is, `said` takes what it says."""
+    """Starts `kms-chaos run`, or `kms-alarms prove`, for a slot.
+
+    `arguments` say where the configuration is, `said` takes what it says.
+    """
 
     def __init__(self, arguments: Sequence[str], said: Path) -> None:
         self._arguments, self._said = tuple(arguments), said
@@ -81,10 +89,12 @@ class start_drill:  # noqa: N801 - called like the function that it nearly is
         """Start it."""
         region = ("--region", slot.plan.region) if slot.plan.region else ()
         named = ("--slot", slot.id, "--run-id", run_id)
+        proof = slot.plan.task == ALARM_PROOF
+        command = ("kms_alarms", "prove", "--yes") if proof else ("kms_chaos", "run", slot.plan.drill)
         with self._said.open("wb") as said:
             # Not through the shell; all of it comes from the checked configuration.
             return subprocess.Popen(  # noqa: S603 - as said above
-                [sys.executable, "-m", "kms_chaos", "run", slot.plan.drill, *self._arguments, *region, *named],
+                [sys.executable, "-m", *command, *self._arguments, *region, *named],
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=said,
@@ -110,18 +120,27 @@ class DrillSchedule:
         clock: Clock,
         *,
         start: StartDrill,
+        runs: Callable[[], Iterable[RunView]] = tuple,
     ) -> None:
+        """`runs` returns the drills that are known, other machines' too."""
+        self._runs = runs
+        self._told_until: Callable[[], datetime] | None = None
         self._state_dir, self._ledger, self._exposition, self._clock = state_dir, ledger, exposition, clock
         self._start = start
         self._plans: tuple[Plan, ...] = ()
         self._processes: dict[str, DrillProcess] = {}
         self._stopping = threading.Event()
 
-    def plan(self, plans: Sequence[Plan]) -> None:
-        """Follow these plans from now on."""
+    def plan(self, plans: Sequence[Plan], told_until: Callable[[], datetime] | None = None) -> None:
+        """Follow these plans from now on.
+
+        `told_until` returns up to when it is known which drills began on other machines; None: there are no others.
+        """
+        self._told_until = told_until
         for old in self._plans:
             if old.label not in {plan.label for plan in plans}:
                 self._exposition.remove(metrics.DRILL_INTERVAL, old.label)
+                self._exposition.remove(metrics.DRILL_MISSED_SLOT, old.label)
         self._plans = tuple(plans)
         for plan in plans:
             self._exposition.create([(metrics.DRILL_SLOTS_MISSED, (plan.label,))])
@@ -132,12 +151,30 @@ class DrillSchedule:
         plans = self._plans
         since = self._ledger.planned_since(plan.name for plan in plans)
         self._settle([(plan, since[plan.name]) for plan in plans])
+        self._show_missed(plans)
+
+    def _show_missed(self, plans: Sequence[Plan]) -> None:
+        """Show whose last slot was missed: a count would not tell of one that was missed while no daemon ran."""
+        label_of = {plan.name: plan.label for plan in plans}
+        last = dict.fromkeys(label_of.values(), 0.0)
+        for row in self._ledger.rows():  # in the order in which they were due
+            if label := label_of.get(row.plan):
+                last[label] = row.due_utc.timestamp() if row.state is SlotState.MISSED else 0.0
+        for label, due_at in last.items():
+            self._exposition.put(metrics.DRILL_MISSED_SLOT, label, value=due_at)
 
     def _settle(self, planned: Sequence[tuple[Plan, datetime]]) -> None:
         rows = self._ledger.rows()
-        runs = {row.run_id: self._seen(row.run_id) for row in rows if row.state in OPEN}
-        for action in due(planned, rows, runs, self._clock.now_utc()):
+        runs = {row.run_id: self._seen(row) for row in rows if row.state in OPEN}
+        for action in due(planned, rows, runs, self._clock.now_utc(), self._others()):
             self._do(action)
+
+    def _others(self) -> Others:
+        told_until_utc = self._told_until() if self._told_until else None  # before the runs: these may know more
+        had = {
+            view.slot: (view.run_id, str(view.verdict or "")) for view in self._runs() if view.elsewhere and view.slot
+        }
+        return Others(slots=had, told_until_utc=told_until_utc)
 
     def running(self) -> tuple[str, ...]:
         """Return the runs of drills that this process has started and that have not ended."""
@@ -168,9 +205,10 @@ class DrillSchedule:
             log.error("drill.ledger_not_written", error=str(e) or type(e).__name__)  # noqa: TRY400 - its text says it all
         self._ledger.close()
 
-    def _seen(self, run_id: str) -> RunSeen:
-        where = folder(self._state_dir, run_id)
-        process = self._processes.get(run_id)
+    def _seen(self, row: Row) -> RunSeen:
+        folder_of = alarm_proofs.folder if row.task == ALARM_PROOF else folder
+        where = folder_of(self._state_dir, row.run_id)
+        process = self._processes.get(row.run_id)
         code = process.poll() if process else None
         if process and code is None:
             return RunSeen(alive=True, exists=where.path.is_dir())
@@ -187,6 +225,10 @@ class DrillSchedule:
                 if self._ledger.miss(slot):
                     self._exposition.add(metrics.DRILL_SLOTS_MISSED, slot.plan.label)
                     log.error("drill.slot_missed", slot=slot.id, drill=slot.plan.drill)
+            case Credit(slot, run_id, verdict):
+                note = verdict or "came to no verdict"
+                if self._ledger.credit(slot, run_id, note):
+                    log.info("drill.slot_settled", slot=slot.id, run_id=run_id, state="ELSEWHERE", note=note)
             case Settle(row, state, note):
                 self._ledger.settle(row, state, note)
                 if state is not SlotState.RUNNING:
@@ -217,8 +259,5 @@ def _ending(where: DrillFolder) -> tuple[bool, str]:
         found = journal.read(where.journal)
     except (JournalError, OSError):
         return True, ""  # nothing more will come of it; that it is broken is the follower's to tell
-    verdict = next((str(r.fields["verdict"]) for r in reversed(found.records) if r.event == "verdict"), "")
-    interrupted = any(r.event == "interrupted" for r in found.records)
-    # Interrupted and well restored is no answer; a run that died before its undo record leaves nothing to close.
-    answer = "" if interrupted and verdict == Verdict.INCONCLUSIVE else verdict
-    return found.closed or not where.undo.exists(), answer
+    # A run that died before its undo record leaves nothing to close.
+    return found.closed or not where.undo.exists(), answer(found.records)

@@ -75,6 +75,11 @@ class SlotLedger:
         """Write a slot down as missed; return whether that is news."""
         return self._write(slot, SlotState.MISSED, "", "", only_from=(SlotState.REFUSED,))
 
+    def credit(self, slot: Slot, run_id: str, note: str) -> bool:
+        """Write a slot down as another machine's; return whether that is news."""
+        states = (SlotState.REFUSED, SlotState.MISSED)
+        return self._write(slot, SlotState.ELSEWHERE, run_id, note, only_from=states)
+
     def settle(self, row: Row, state: SlotState, note: str) -> None:
         """Write down what became of a run."""
         values = (str(state), note, self._now(), row.id, row.run_id)

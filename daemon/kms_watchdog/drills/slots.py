@@ -7,19 +7,20 @@ which it may begin late, or again after it was refused. At most one slot of a sc
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from enum import StrEnum
 from typing import Literal
 
 Every = Literal["month", "week"]
+Task = Literal["drill", "alarm-proof"]
+"""What is started: a drill, or a proof that alarms reach their subscribers (`kms-alarms prove`)."""
+ALARM_PROOF: Task = "alarm-proof"
 DAYS: Mapping[Every, int] = {"month": 28, "week": 7}
 """The last day that every month, and every week, has."""
 INTERVALS: Mapping[Every, timedelta] = {"month": timedelta(days=31), "week": timedelta(days=7)}
 REFUSED_AGAIN_AFTER = timedelta(hours=1)
 """A drill that its guards refused (an alarm fires, say) touched nothing: it is tried again while the window is open."""
-_REFUSED = 4
-"""The exit code of a command that refused (DESIGN §5)."""
 UNSEEN = timedelta(hours=1)
 """A claimed slot whose run never showed itself is given up after this long."""
 
@@ -32,15 +33,25 @@ class SlotState(StrEnum):
     REFUSED = "REFUSED"  # by a guard, nothing was touched; tried again while the window is open
     DONE = "DONE"  # with a verdict
     ABORTED = "ABORTED"  # interrupted, or its owner died
+    ELSEWHERE = "ELSEWHERE"  # another machine had it: the drill lease says so
     MISSED = "MISSED"  # the window closed without a run
 
 
 OPEN = frozenset({SlotState.CLAIMED, SlotState.RUNNING})
+_WITHOUT_A_RUN = {0: SlotState.ELSEWHERE, 3: SlotState.ELSEWHERE, 4: SlotState.REFUSED}
+"""By exit code (DESIGN §5), what became of a slot whose process made no folder: its drill was another's, which came to
+a verdict, or to none; a guard refused it."""
+_WITHOUT_A_PROOF = {4: SlotState.REFUSED}
+
+
+def label_of(drill: str) -> str:
+    """Return what metrics call a drill that a slot names, by its name or by its file."""
+    return drill.rpartition("/")[2].removesuffix(".toml")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A drill that is to run again and again."""
+    """A drill, or another task, that is to run again and again."""
 
     name: str
     drill: str
@@ -53,16 +64,21 @@ class Plan:
     at: time
     window: timedelta
     again_after_abort: bool = False
+    task: Task = "drill"
 
     @property
     def label(self) -> str:
         """The drill's name in metrics."""
-        return self.drill.rpartition("/")[2].removesuffix(".toml")
+        return label_of(self.drill)
 
     def slots(self, since_utc: datetime, until_utc: datetime) -> tuple[Slot, ...]:
         """Return the slots due at or after `since_utc` and at or before `until_utc`, oldest first."""
         found = (self._slot(*turn) for turn in self._turns(since_utc, until_utc))
         return tuple(slot for slot in found if since_utc <= slot.due_utc <= until_utc)
+
+    def slot_at(self, moment_utc: datetime) -> Slot:
+        """Return the slot that was due last at `moment_utc`: the one that a trigger of that time means."""
+        return self.slots(moment_utc - 2 * INTERVALS[self.every], moment_utc)[-1]
 
     def _turns(self, since_utc: datetime, until_utc: datetime) -> Iterator[tuple[str, datetime]]:
         """Return name and midnight of each month's or week's day, some before and after the span too."""
@@ -105,6 +121,16 @@ class Row:
     """The verdict, or why there is none."""
     changed_at_utc: datetime
 
+    @property
+    def plan(self) -> str:
+        """The name of the plan whose slot it is."""
+        return self.id.partition("/")[0]
+
+    @property
+    def task(self) -> Task:
+        """What was started: the name of the plan says it, for no drill's slot is called so."""
+        return ALARM_PROOF if self.plan == ALARM_PROOF else "drill"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunSeen:
@@ -123,6 +149,16 @@ class RunSeen:
     """The last line that the process said."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Others:
+    """What is known of the drills of other machines."""
+
+    slots: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """By slot, the run that filled it and its verdict, empty where it came to none."""
+    told_until_utc: datetime | None = None
+    """Up to when it is known which drills began elsewhere; None: nobody else drills."""
+
+
 @dataclass(frozen=True, slots=True)
 class Start:
     """Claim the slot, and start its drill."""
@@ -135,6 +171,15 @@ class Miss:
     """Write down that the slot passed without a run, and count it."""
 
     slot: Slot
+
+
+@dataclass(frozen=True, slots=True)
+class Credit:
+    """Write down that another machine had the slot."""
+
+    slot: Slot
+    run_id: str
+    verdict: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +198,15 @@ class Forget:
     row: Row
 
 
-Action = Start | Miss | Settle | Forget
+Action = Start | Miss | Credit | Settle | Forget
 
 
 def due(
-    plans: Iterable[tuple[Plan, datetime]], rows: Sequence[Row], runs: Mapping[str, RunSeen], now_utc: datetime
+    plans: Iterable[tuple[Plan, datetime]],
+    rows: Sequence[Row],
+    runs: Mapping[str, RunSeen],
+    now_utc: datetime,
+    others: Others | None = None,
 ) -> tuple[Action, ...]:
     """Return what is to be done at `now_utc`.
 
@@ -166,31 +215,45 @@ def due(
         rows: the ledger.
         runs: by run id, what can be seen of each run that the ledger has for open.
         now_utc: the time.
+        others: what is known of other machines' drills; None: nobody else drills.
 
-    One drill at a time, whatever the plan; a drill whose end is only being written down counts as running.
+    A slot that passed is missed only once it is known that nobody else had it. One drill at a time, whatever the plan;
+    a drill whose end is only being written down counts as running.
     """
     settled = [settle for row in rows if row.state in OPEN and (settle := _settled(row, runs.get(row.run_id), now_utc))]
     forgotten = [Forget(row) for row in rows if row.state is SlotState.MISSED and row.due_utc > now_utc]
     gone = {one.row.id for one in forgotten}
     known = {row.id: row for row in rows if row.id not in gone}
-    misses: list[Action] = []
+    others = others or Others()
+    passed: list[Action] = []
     starts: list[Start] = []
     for plan, since_utc in plans:
         newest: Slot | None = None
         for slot in plan.slots(since_utc, now_utc):
             row = known.get(slot.id)
-            if now_utc >= slot.closes_utc:
-                if row is None or row.state is SlotState.REFUSED:
-                    misses.append(Miss(slot))
-            elif _may_start(row, plan, now_utc):
+            if over := _over(slot, row, others, now_utc):
+                passed.append(over)
+            elif now_utc < slot.closes_utc and _may_start(row, plan, now_utc):
                 if newest:
-                    misses.append(Miss(newest))
+                    passed.append(Miss(newest))
                 newest = slot
         if newest:
             starts.append(Start(newest))
     busy = any(row.state in OPEN for row in rows)
     first = sorted(starts, key=lambda start: start.slot.due_utc)[:1]
-    return (*forgotten, *settled, *misses, *([] if busy else first))
+    return (*forgotten, *settled, *passed, *([] if busy else first))
+
+
+def _over(slot: Slot, row: Row | None, others: Others, now_utc: datetime) -> Credit | Miss | None:
+    """Return what is written down of a slot that another machine had, or nobody in its time; None: nothing yet."""
+    if row is not None and row.state not in {SlotState.REFUSED, SlotState.MISSED}:
+        return None
+    closed = now_utc >= slot.closes_utc
+    if (had := others.slots.get(slot.id)) and (closed or had[1]):  # one without a verdict may be followed by another
+        return Credit(slot, *had)
+    told = others.told_until_utc is None or others.told_until_utc >= slot.closes_utc
+    missed = row is not None and row.state is SlotState.MISSED
+    return Miss(slot) if closed and told and not missed else None
 
 
 def _may_start(row: Row | None, plan: Plan, now_utc: datetime) -> bool:
@@ -216,7 +279,7 @@ def _settled(row: Row, run: RunSeen | None, now_utc: datetime) -> Settle | None:
     if run.exists:
         return None  # the healer closes its journal first
     if run.exit_code is not None:
-        state = SlotState.REFUSED if run.exit_code == _REFUSED else SlotState.ABORTED
+        state = (_WITHOUT_A_RUN if row.task == "drill" else _WITHOUT_A_PROOF).get(run.exit_code, SlotState.ABORTED)
         return Settle(row, state, run.said or f"exit code {run.exit_code}")
     # Its daemon died between the claim and the drill's folder: nothing was touched.
     late = not row.changed_at_utc <= now_utc < row.changed_at_utc + UNSEEN

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+
+from kms_watchdog.drills.journal import Record
 
 SCHEMA = 1
 
@@ -68,3 +70,15 @@ class Judgement:
             "figures": dict(self.figures),
             "journal_head": self.journal_head,
         }
+
+
+def answer(records: Iterable[Record]) -> str:
+    """Return the verdict that a run came to; empty: none, or it was interrupted and could not tell.
+
+    That is no answer: the slot that it was to fill may be filled again, where its plan says so.
+    """
+    verdict, interrupted = "", False
+    for record in records:
+        interrupted = interrupted or record.event == "interrupted"
+        verdict = str(record.fields["verdict"]) if record.event == "verdict" else verdict
+    return "" if interrupted and verdict == Verdict.INCONCLUSIVE else verdict

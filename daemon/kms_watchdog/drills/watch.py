@@ -20,7 +20,8 @@ from kms_core.clock import Clock
 from kms_watchdog import metrics
 from kms_watchdog.drills import halt_order, undo
 from kms_watchdog.drills.folder import DrillFolder, folder, folders
-from kms_watchdog.drills.follow import Follower, RunView
+from kms_watchdog.drills.follow import Follower
+from kms_watchdog.drills.runs import RunView
 from kms_watchdog.drills.undo import UndoRecord, UndoRecordError
 from kms_watchdog.sinks.prometheus import Exposition
 from kms_watchdog.sinks.series import drill_series
@@ -139,6 +140,7 @@ class DrillWatch:
             left[found.run_id] = record
             if self._see_to(found, record):
                 orphans.append(found.run_id)
+                self._follower.orphan(found.run_id)
         self.leftovers = tuple(orphans)
         self._exposition.put(metrics.DRILLS_HALTED, value=halt_order.engaged(self._state_dir))
         self._show(left, self._views())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -21,7 +21,10 @@ FIRST_PAUSE_SECONDS = 0.2
 NOT_FOUND, DENIED = "NotFoundException", "AccessDeniedException"
 TRUNCATED = "Truncated"
 """The code of an answer that is not whole: botocore reports one as a success without members (aws.md, trap G)."""
-_WAIT_FOR_ROLES = "MalformedPolicyDocumentException"  # a principal that was made a moment ago is not visible yet
+# A principal that was made a moment ago is not visible yet; IAM is still busy with what was changed a moment ago.
+_NOT_VISIBLE_YET = frozenset({NOT_FOUND})
+"""What was made a moment ago is not known everywhere at once."""
+_WAIT_FOR_ROLES = frozenset({"MalformedPolicyDocumentException", "ConcurrentModification"})
 
 
 class EstateError(RuntimeError):
@@ -176,8 +179,20 @@ class KmsAdmin:
         It asks about each key there; that is needed only where no alias leads to the key yet.
         """
         ids = [entry["KeyId"] for entry in self._pages(region, "ListKeys", "Keys")]
-        ours = [i for i in ids if i.startswith("mrk-") and tags.items() <= self.tags(region, i).items()]
+        ours = [i for i in ids if i.startswith("mrk-") and tags.items() <= self._tags_if_there(region, i).items()]
         return tuple(key for key_id in ours if (key := self.describe(region, key_id)))
+
+    def _tags_if_there(self, region: str, key_id: str) -> Mapping[str, str]:
+        """Return the tags of somebody's key, none if it is gone meanwhile; who keeps us out is named."""
+        try:
+            return self.tags(region, key_id)
+        except EstateError as e:
+            if e.code == NOT_FOUND:
+                return {}
+            if e.code == DENIED:  # it might be ours: to pass over it would be to make a second one
+                operation = f"ListResourceTags of {key_id}"
+                raise EstateError(region, operation, e.code, unreachable=False, request_id=e.request_id) from e
+            raise
 
     def create(self, wanted: DesiredKey) -> str:
         """Make the primary key; return its id."""
@@ -210,15 +225,50 @@ class KmsAdmin:
                 Description=wanted.description_in(region),
                 Tags=_tag_list(wanted.tags),
             ),
+            also=_NOT_VISIBLE_YET,
         )
 
     def create_alias(self, region: str, alias: str, key_id: str) -> None:
         """Let `alias` point to the key."""
-        self._call(region, "CreateAlias", lambda kms: kms.create_alias(AliasName=alias, TargetKeyId=key_id))
+        self._call(
+            region,
+            "CreateAlias",
+            lambda kms: kms.create_alias(AliasName=alias, TargetKeyId=key_id),
+            also=_NOT_VISIBLE_YET,
+        )
+
+    def put_policy(self, region: str, key_id: str, policy: str) -> None:
+        """Put the key's policy in the place of the one there is."""
+        self._call(
+            region,
+            "PutKeyPolicy",
+            lambda kms: kms.put_key_policy(KeyId=key_id, PolicyName="default", Policy=policy),
+        )
+
+    def tag(self, region: str, key_id: str, tags: Mapping[str, str]) -> None:
+        """Give the key these tags, besides those it has."""
+        self._call(region, "TagResource", lambda kms: kms.tag_resource(KeyId=key_id, Tags=_tag_list(tags)))
+
+    def untag(self, region: str, key_id: str, names: Sequence[str]) -> None:
+        """Take these tags from the key."""
+        self._call(region, "UntagResource", lambda kms: kms.untag_resource(KeyId=key_id, TagKeys=list(names)))
+
+    def describe_as(self, region: str, key_id: str, description: str) -> None:
+        """Give the key another description."""
+        self._call(
+            region,
+            "UpdateKeyDescription",
+            lambda kms: kms.update_key_description(KeyId=key_id, Description=description),
+        )
 
     def enable_rotation(self, region: str, key_id: str) -> None:
         """Let the primary key rotate, and with it all its replicas."""
-        self._call(region, "EnableKeyRotation", lambda kms: kms.enable_key_rotation(KeyId=key_id))
+        self._call(
+            region,
+            "EnableKeyRotation",
+            lambda kms: kms.enable_key_rotation(KeyId=key_id),
+            also=_NOT_VISIBLE_YET,
+        )
 
     def pause(self, seconds: float) -> None:
         """Wait."""
@@ -231,24 +281,59 @@ class KmsAdmin:
 
         return self._call(region, operation, ask)
 
-    def _call(self, region: str, operation: str, ask: Callable[[Any], T]) -> T:
-        for attempt in range(self._tries):
-            try:
-                answer = ask(self._clients[region])
-            except aws.AwsError as e:
-                code = aws.error_code(e)
-                self._on_call(region, code)
-                again = aws.trouble(e) == "throttled" or code == _WAIT_FOR_ROLES
-                if attempt + 1 == self._tries or not again:
-                    raise EstateError.of(e, region, operation) from e
-                self.pause(FIRST_PAUSE_SECONDS * 2**attempt)
-            except (KeyError, ValueError) as e:
-                self._on_call(region, TRUNCATED)
-                raise EstateError(region, operation, TRUNCATED, unreachable=True) from e
-            else:
-                self._on_call(region, "")
-                return answer
-        raise AssertionError("the last try returns or raises")
+    def _call(self, region: str, operation: str, ask: Callable[[Any], T], *, also: frozenset[str] = frozenset()) -> T:
+        return insist(
+            lambda: ask(self._clients[region]),
+            region,
+            operation,
+            pause=self.pause,
+            tries=self._tries,
+            also=also,
+            on_call=lambda code: self._on_call(region, code),
+        )
+
+
+def insist(
+    ask: Callable[[], T],
+    region: str,
+    operation: str,
+    *,
+    pause: Callable[[float], None],
+    tries: int = MAX_TRIES,
+    on_call: Callable[[str], None] = lambda _code: None,
+    also: frozenset[str] = frozenset(),
+) -> T:
+    """Ask until there is an answer, again only where AWS refused for load or does not know a role yet.
+
+    Args:
+        ask: makes the request.
+        region: named in errors.
+        operation: AWS's name of it.
+        pause: waits so many seconds.
+        tries: how often at most.
+        on_call: told the error's code of every request, empty for success.
+        also: the codes after which it is asked again, too.
+
+    Raises:
+        EstateError: AWS did not answer, or refused.
+    """
+    for attempt in range(tries):
+        try:
+            answer = ask()
+        except aws.AwsError as e:
+            code = aws.error_code(e)
+            on_call(code)
+            again = aws.trouble(e) == "throttled" or code in _WAIT_FOR_ROLES | also
+            if attempt + 1 == tries or not again:
+                raise EstateError.of(e, region, operation) from e
+            pause(FIRST_PAUSE_SECONDS * 2**attempt)
+        except (KeyError, ValueError) as e:
+            on_call(TRUNCATED)
+            raise EstateError(region, operation, TRUNCATED, unreachable=True) from e
+        else:
+            on_call("")
+            return answer
+    raise AssertionError("the last try returns or raises")
 
 
 _METHODS = {

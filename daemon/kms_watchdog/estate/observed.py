@@ -91,6 +91,8 @@ class ObservedKey:
     """Ids of keys that might be it: one is well, none is to be made, several are a matter for a person."""
     regions: Mapping[str, ObservedRegion]
     """Replicas are all None without exactly one candidate."""
+    leaving: tuple[KeyInRegion, ...] = ()
+    """Without a candidate: keys with our tags that are about to be deleted."""
 
     @property
     def key_id(self) -> str | None:
@@ -106,11 +108,15 @@ def observe(wanted: DesiredKey, reader: KeyFinder, pool: Executor) -> ObservedKe
     """
     targets = _each(pool, wanted.regions, lambda region: alias_target_of(reader, region, wanted.alias))
     candidates = tuple(dict.fromkeys(target.key_id for target in targets.values() if target))
+    leaving: tuple[KeyInRegion, ...] = ()
     if not candidates:
-        candidates = _half_finished(wanted, reader)
+        tagged = reader.tagged(wanted.primary_region, {name: wanted.tags[name] for name in _SEARCH_TAGS})
+        leaving = tuple(key for key in tagged if key.state in GONE_STATES)
+        # what an earlier run made before it could give it an alias
+        candidates = tuple(key.key_id for key in tagged if key not in leaving)
     key_id = candidates[0] if len(candidates) == 1 else None
     regions = _each(pool, wanted.regions, lambda region: _with_key(reader, region, targets[region], key_id))
-    return ObservedKey(purpose=wanted.purpose, candidates=candidates, regions=regions)
+    return ObservedKey(purpose=wanted.purpose, candidates=candidates, regions=regions, leaving=leaving)
 
 
 def observe_region(wanted: DesiredKey, reader: KeyReader, region: str, key_id: str | None) -> ObservedRegion:
@@ -202,12 +208,6 @@ def _replica(reader: KeyReader, key: KeyInRegion) -> ObservedReplica:
         tags=reader.tags(key.region, key.key_id),
         rotates=rotation(reader, key),
     )
-
-
-def _half_finished(wanted: DesiredKey, reader: KeyFinder) -> tuple[str, ...]:
-    """Return the keys that an earlier run made before it could give them an alias."""
-    tags = {name: wanted.tags[name] for name in _SEARCH_TAGS}
-    return tuple(key.key_id for key in reader.tagged(wanted.primary_region, tags) if key.state not in GONE_STATES)
 
 
 def _each(pool: Executor, items: Iterable[A], ask: Callable[[A], B]) -> dict[A, B]:

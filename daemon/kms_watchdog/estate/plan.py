@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from kms_watchdog.estate.desired import DesiredKey
+from kms_watchdog.estate.desired import PURPOSE_TAG, DesiredKey
 from kms_watchdog.estate.diff import Difference, Field, diff
 from kms_watchdog.estate.observed import CREATING, ObservedKey
 
-StepKind = Literal["create_key", "create_alias", "enable_rotation", "replicate", "await_enabled"]
-Group = Literal["keys", "aliases", "rotation"]
+StepKind = Literal[
+    "create_key",
+    "create_alias",
+    "enable_rotation",
+    "replicate",
+    "await_enabled",
+    "tag_key",
+    "describe_key",
+    "put_key_policy",
+]
+Group = Literal["roles", "trail", "keys", "aliases", "rotation", "tags", "policies"]
 
 GROUPS: Mapping[StepKind, Group] = {
     "create_key": "keys",
@@ -19,6 +28,9 @@ GROUPS: Mapping[StepKind, Group] = {
     "await_enabled": "keys",
     "create_alias": "aliases",
     "enable_rotation": "rotation",
+    "tag_key": "tags",
+    "describe_key": "tags",
+    "put_key_policy": "policies",
 }
 _WORDS: Mapping[StepKind, str] = {
     "create_key": "create the multi-Region key, with policy and tags",
@@ -26,10 +38,19 @@ _WORDS: Mapping[StepKind, str] = {
     "enable_rotation": "enable rotation, for all regions",
     "replicate": "replicate the key, with policy and tags",
     "await_enabled": "wait until the replica is enabled",
+    "tag_key": "give the key its tags",
+    "describe_key": "give the key its description",
+    "put_key_policy": "put the key policy in the place of the one there is",
 }
 
-_LEFT = frozenset({Field.POLICY, Field.TAGS, Field.DESCRIPTION})
-"""What no step changes: somebody may have had a reason."""
+_PUT_RIGHT: Mapping[Field, StepKind] = {
+    Field.TAGS: "tag_key",
+    Field.DESCRIPTION: "describe_key",
+    Field.POLICY: "put_key_policy",
+}
+"""What is put right on a key that is there; left as it is where its group is not asked for."""
+_ON_KEYS: frozenset[Group] = frozenset({"aliases", "rotation"})
+"""What cannot be done without a key; roles can be made before there is one."""
 _REFUSED = frozenset({Field.STATE, Field.SPEC, Field.USAGE})
 """What no program mends."""
 
@@ -67,7 +88,7 @@ def plan(wanted: DesiredKey, found: ObservedKey, groups: frozenset[Group]) -> Ke
         wanted=wanted,
         key_id=found.key_id,
         steps=() if refusals else tuple(s for s in _steps(wanted, found, differences) if GROUPS[s.kind] in groups),
-        differences=tuple(each for each in differences if each.field in _LEFT),
+        differences=tuple(each for each in differences if _is_left(each.field, groups)),
         refusals=refusals,
     )
 
@@ -84,6 +105,7 @@ def _steps(wanted: DesiredKey, found: ObservedKey, differences: Sequence[Differe
         yield step("create_alias", wanted.primary_region)
     if found.key_id is None or (wanted.primary_region, Field.ROTATION) in differing:
         yield step("enable_rotation", wanted.primary_region)
+    yield from _put_right(step, wanted.primary_region, differing)
     for region in wanted.replica_regions:
         replica = found.regions[region].replica
         if replica is None:
@@ -92,6 +114,19 @@ def _steps(wanted: DesiredKey, found: ObservedKey, differences: Sequence[Differe
             yield step("await_enabled", region)
         if (region, Field.ALIAS) in differing:
             yield step("create_alias", region)
+        yield from _put_right(step, region, differing)
+
+
+def _put_right(
+    step: Callable[[StepKind, str], Step], region: str, differing: Collection[tuple[str, Field]]
+) -> Iterator[Step]:
+    for field, kind in _PUT_RIGHT.items():
+        if (region, field) in differing:
+            yield step(kind, region)
+
+
+def _is_left(field: Field, groups: frozenset[Group]) -> bool:
+    return field in _PUT_RIGHT and GROUPS[_PUT_RIGHT[field]] not in groups
 
 
 def _refusals(
@@ -100,7 +135,12 @@ def _refusals(
     if len(found.candidates) > 1:
         yield f"{wanted.purpose}: {wanted.alias} or our tags lead to several keys: {', '.join(found.candidates)}"
         return
-    if found.key_id is None and "keys" not in groups:
+    for key in found.leaving:
+        yield (
+            f"{wanted.purpose}: {key.key_id} carries our tags and is {key.state}: cancel its deletion; if it shall go,"
+            f" take its tag {PURPOSE_TAG}, and a new key is made, which opens nothing that the old one sealed"
+        )
+    if found.key_id is None and groups & _ON_KEYS and "keys" not in groups:
         yield f"{wanted.purpose}: there is no key yet, and the steps do not include keys"
     if found.key_id is not None and found.regions[wanted.primary_region].replica is None:
         yield f"{wanted.purpose}: {found.key_id} is not in {wanted.primary_region}, the primary region"

@@ -11,13 +11,14 @@ Developer Guide, "Key policies in AWS KMS" and "Troubleshooting key access".
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any
+
+from kms_watchdog.json_text import read_json
 
 __all__ = [
     "Decision",
@@ -257,8 +258,8 @@ def parse_policy(document: str | Mapping[str, Any], *, of_resource: bool = False
     """
     if isinstance(document, str):
         try:
-            document = json.loads(document)
-        except (ValueError, RecursionError) as e:  # nested too deeply is no JSON either
+            document = read_json(document)
+        except ValueError as e:
             raise PolicyError(f"not JSON: {e}") from e
     if not isinstance(document, Mapping):
         raise PolicyError("a policy is a JSON object")

@@ -1,7 +1,8 @@
-"""The policies of our roles, rendered from the estate: who may use which key, and nothing else. Pure.
+"""The policies of the roles that use keys, rendered from the estate: who may use which key, and nothing else. Pure.
 
 Statements name the keys' own ARNs: an alias' ARN as Resource authorises nothing on a key, and `*` lets a role open what
-other accounts sealed (aws.md, B2 and B4). Source of the texts: aws.md §4.
+other accounts sealed (aws.md, B2 and B4). Source of the texts: aws.md §4; the actions are those that our commands call
+(`iam.actions`). The roles of people are in `iam.estate_roles`, with these.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kms_watchdog import alarm_definitions
 from kms_watchdog.config import CANARY_CONTEXT, Settings
+from kms_watchdog.iam import actions
 
 Statement = dict[str, Any]
 
-USE = ("kms:GenerateDataKey", "kms:Decrypt")
 VERSION = "2012-10-17"
 POLICY_NAME = "KmsWatchdogEstate"
 """The inline policy's name on every role."""
@@ -49,6 +51,24 @@ class Rendering:
     def roles(self) -> list[str]:
         """Return the ARNs of the roles whose access is watched."""
         return [self.arn("iam", f"role/{name}") for name in watched_roles(self.settings)]
+
+    def alarms(self) -> list[str]:
+        """Return what the ARNs of our alarms look like."""
+        prefix = self.settings.cloudwatch.alarm_prefix
+        return [self.arn("cloudwatch", f"alarm:{prefix}-*", region) for region in self.settings.publish_regions]
+
+    def topics(self) -> list[str]:
+        """Return the ARNs of the topics that alarms speak to."""
+        names = dict.fromkeys(alarm_definitions.topics(self.settings))
+        return [self.arn("sns", name, region) for name in names for region in self.settings.publish_regions]
+
+    def override_parameters(self) -> list[str]:
+        """Return the ARNs of the parameters that tell which regions people have left; empty: there are none."""
+        place = self.settings.overrides
+        if place.ssm_parameter is None:
+            return []
+        regions = place.regions or self.settings.estate.regions
+        return [self.arn("ssm", f"parameter{place.ssm_parameter}", region) for region in regions]
 
 
 def purposes_by_role(settings: Settings) -> dict[str, frozenset[str]]:
@@ -86,45 +106,49 @@ def application_statements(given: Rendering, purposes: Sequence[str]) -> list[St
     """Return what a role of the application may: use the keys of `purposes`, never without a context."""
     keys = given.keys(*purposes)
     return [
-        _allow("UseKeysWithContext", USE, keys, {"Null": {"kms:EncryptionContextKeys": "false"}}),
-        _allow("DescribeKeys", ["kms:DescribeKey"], keys),
+        allow("UseKeysWithContext", actions.USE_KEYS, keys, {"Null": {"kms:EncryptionContextKeys": "false"}}),
+        allow("DescribeKeys", actions.DESCRIBE_KEYS, keys),
         _publish_metrics(given),
         *_read_overrides(given),
     ]
 
 
 def watchdog_statements(given: Rendering) -> list[Statement]:
-    """Return what the watchdog may: canary round trips, and to look at keys, roles and the alarms' path."""
+    """Return what the watchdog may: to watch, and to read what drills elsewhere left as evidence."""
+    return [*_watch(given), *_read_evidence(given)]
+
+
+def _watch(given: Rendering) -> list[Statement]:
+    """Let canaries do round trips, and look at keys, roles and the alarms' path."""
     keys = given.keys(*given.settings.keys)
     canary = {"StringEquals": {f"kms:EncryptionContext:{name}": value for name, value in CANARY_CONTEXT.items()}}
     return [
-        _allow("CanaryRoundTrips", USE, keys, canary),
-        _allow("ObserveKeys", _OBSERVE_KEYS, keys),
-        _allow("FindAliases", ["kms:ListAliases", "kms:ListKeys"], "*"),
+        allow("CanaryRoundTrips", actions.USE_KEYS, keys, canary),
+        allow("ObserveKeys", actions.OBSERVE_KEYS, keys),
+        allow("FindAliases", actions.FIND_ALIASES, "*"),
         _publish_metrics(given),
-        _allow("ObserveAlarmPath", _OBSERVE_ALARM_PATH, "*"),
-        _allow("ObserveRoles", _OBSERVE_ROLES, given.roles()),
-        # Which managed policies a role has others choose, AWS's own among them; to read their text is no power.
-        _allow("ObserveManagedPolicies", _OBSERVE_MANAGED_POLICIES, f"arn:{given.partition}:iam::*:policy/*"),
+        allow("ObserveAlarmPath", actions.OBSERVE_ALARM_PATH, "*"),
+        allow("ObserveRoles", actions.OBSERVE_ROLES, given.roles()),
+        observe_managed_policies(given),
         *_read_overrides(given),
+        *_tell_people(given),
     ]
 
 
 def drill_statements(given: Rendering) -> list[Statement]:
-    """Return what drills may: the watchdog's, and to try the alarms' path."""
+    """Return what drills may: the watchdog's, to try the alarms' path, and to keep and sign evidence."""
     settings = given.settings
-    alarms = [
-        given.arn("cloudwatch", f"alarm:{settings.cloudwatch.alarm_prefix}-*", region)
-        for region in settings.publish_regions
-    ]
     topics = [given.arn("sns", settings.cloudwatch.drills_topic, region) for region in settings.publish_regions]
     topics = list(dict.fromkeys((*topics, *settings.drills.notify.sns_topic_arns)))
     return [
-        *watchdog_statements(given),
+        *_watch(given),
         _publish("PublishAsOwnWatchdog", [settings.cloudwatch.own_watchdog_namespace]),
-        _allow("ProveAlarms", ["cloudwatch:SetAlarmState"], alarms),
-        _allow("TellOfDrills", ["sns:Publish"], topics),
+        allow("ProveAlarms", actions.SET_ALARMS_OFF, given.alarms()),
+        allow("TellOfDrills", actions.TELL_PEOPLE, topics),
         *_take_the_lease(given),
+        *_keep_evidence(given),
+        *_sign_evidence(given),
+        *(listen_to_topics(given) if settings.cloudwatch.proof.slot else []),
     ]
 
 
@@ -155,26 +179,30 @@ def account_details(given: Rendering) -> dict[str, Any]:
     }
 
 
-_OBSERVE_KEYS = (
-    "kms:DescribeKey",
-    "kms:GetKeyPolicy",
-    "kms:GetKeyRotationStatus",
-    "kms:ListKeyRotations",
-    "kms:ListResourceTags",
-    "kms:ListGrants",
-)
-_OBSERVE_ALARM_PATH = (
-    "cloudwatch:DescribeAlarms",
-    "cloudwatch:DescribeAlarmHistory",
-    "sns:GetTopicAttributes",
-    "sns:ListSubscriptionsByTopic",
-    "cloudtrail:DescribeTrails",
-    "cloudtrail:GetTrailStatus",
-    "cloudtrail:GetEventSelectors",
-)
-_TAKE_THE_LEASE = ("dynamodb:GetItem", "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:ConditionCheckItem")
-_OBSERVE_ROLES = ("iam:GetRole", "iam:GetRolePolicy", "iam:ListRolePolicies", "iam:ListAttachedRolePolicies")
-_OBSERVE_MANAGED_POLICIES = ("iam:GetPolicy", "iam:GetPolicyVersion")
+def allow(sid: str, names: Sequence[str], resource: Any, condition: dict[str, Any] | None = None) -> Statement:
+    """Return a statement that allows these actions."""
+    statement: Statement = {"Sid": sid, "Effect": "Allow", "Action": list(names), "Resource": resource}
+    return {**statement, "Condition": condition} if condition else statement
+
+
+def observe_managed_policies(given: Rendering) -> Statement:
+    """Let a role read managed policies.
+
+    Which of them a role has others choose, AWS's own among them; to read their text is no power.
+    """
+    return allow("ObserveManagedPolicies", actions.OBSERVE_MANAGED_POLICIES, f"arn:{given.partition}:iam::*:policy/*")
+
+
+def listen_to_topics(given: Rendering) -> list[Statement]:
+    """Let a role that proves alarms listen to their topics for a while.
+
+    Whoever can take away one subscription can take away the pager's: no role has this that need not prove.
+    """
+    return [
+        allow("ReadAlarmOwners", actions.READ_ALARM_OWNERS, given.alarms()),
+        allow("ListenToTopics", actions.LISTEN_TO_TOPICS, given.topics()),
+        allow("LeaveTopics", actions.LEAVE_TOPICS, "*"),
+    ]
 
 
 def _publish_metrics(given: Rendering) -> Statement:
@@ -184,17 +212,19 @@ def _publish_metrics(given: Rendering) -> Statement:
 
 def _publish(sid: str, namespaces: list[str]) -> Statement:
     condition = {"StringEquals": {"cloudwatch:namespace": namespaces}}
-    return _allow(sid, ["cloudwatch:PutMetricData"], "*", condition)
+    return allow(sid, actions.PUBLISH_METRICS, "*", condition)
 
 
 def _read_overrides(given: Rendering) -> list[Statement]:
     """Let a role read which regions people have left, where that is written in SSM; only people may write it."""
-    place = given.settings.overrides
-    if place.ssm_parameter is None:
-        return []
-    regions = place.regions or given.settings.estate.regions
-    parameters = [given.arn("ssm", f"parameter{place.ssm_parameter}", region) for region in regions]
-    return [_allow("ReadOverrides", ["ssm:GetParameter"], parameters)]
+    parameters = given.override_parameters()
+    return [allow("ReadOverrides", actions.READ_OVERRIDES, parameters)] if parameters else []
+
+
+def _tell_people(given: Rendering) -> list[Statement]:
+    """Let the daemon tell people what is due, where a topic is named for that."""
+    topics = list(given.settings.drills.notify.sns_topic_arns)
+    return [allow("TellPeople", actions.TELL_PEOPLE, topics)] if topics else []
 
 
 def _take_the_lease(given: Rendering) -> list[Statement]:
@@ -203,9 +233,60 @@ def _take_the_lease(given: Rendering) -> list[Statement]:
     if lease is None:
         return []
     table = given.arn("dynamodb", f"table/{lease.table}", lease.region)
-    return [_allow("TakeTheDrillLease", _TAKE_THE_LEASE, table)]
+    return [allow("TakeTheDrillLease", actions.TAKE_THE_LEASE, table)]
 
 
-def _allow(sid: str, actions: Sequence[str], resource: Any, condition: dict[str, Any] | None = None) -> Statement:
-    statement: Statement = {"Sid": sid, "Effect": "Allow", "Action": list(actions), "Resource": resource}
-    return {**statement, "Condition": condition} if condition else statement
+def _keep_evidence(given: Rendering) -> list[Statement]:
+    """Let drills put evidence into its bucket, where there is one, and read it again; nothing there is deleted."""
+    return [
+        statement
+        for bucket, objects in _bucket_of_evidence(given)
+        for statement in (
+            allow("KeepEvidence", actions.KEEP_EVIDENCE, objects),
+            allow("CheckEvidenceStore", actions.CHECK_EVIDENCE_STORE, bucket),
+        )
+    ]
+
+
+def _read_evidence(given: Rendering) -> list[Statement]:
+    """Let the daemon read what drills of other machines left in the bucket, where there is one."""
+    of_objects, of_the_bucket = actions.READ_EVIDENCE[:1], actions.READ_EVIDENCE[1:]
+    return [
+        statement
+        for bucket, objects in _bucket_of_evidence(given)
+        for statement in (
+            allow("ReadEvidence", of_objects, objects),
+            allow("ListEvidence", of_the_bucket, bucket),
+        )
+    ]
+
+
+def _bucket_of_evidence(given: Rendering) -> list[tuple[str, str]]:
+    """Return the ARN of the bucket and that of its objects under the prefix; empty: evidence is in none."""
+    store = given.settings.drills.evidence.store or ""
+    if not store.startswith("s3://"):
+        return []
+    bucket, _, prefix = store.removeprefix("s3://").partition("/")
+    arn = f"arn:{given.partition}:s3:::{bucket}"
+    return [(arn, f"{arn}/{prefix}/*" if prefix else f"{arn}/*")]
+
+
+def _sign_evidence(given: Rendering) -> list[Statement]:
+    """Let drills sign with the key that is for that alone, where it is in KMS."""
+    signing = given.settings.drills.evidence.signing
+    if signing is None or signing.key_id is None:
+        return []
+    names = actions.SIGN_EVIDENCE_BY_MAC if signing.algorithm.startswith("HMAC") else actions.SIGN_EVIDENCE
+    *where, key = signing.key_id.rsplit(":", 1)
+    if key.startswith("alias/"):  # an alias' ARN authorises nothing on a key; its name as a condition does
+        named = {"ForAnyValue:StringEquals": {"kms:ResourceAliases": key}}
+        return [allow("SignEvidence", names, _kms_arns(given, where, "key/*"), named)]
+    return [allow("SignEvidence", names, _kms_arns(given, where, f"key/{key.removeprefix('key/')}"))]
+
+
+def _kms_arns(given: Rendering, where: Sequence[str], key: str) -> list[str]:
+    """Return the ARNs of the key that signs, of our account unless the beginning of its own ARN names another."""
+    signing = given.settings.drills.evidence.signing
+    account_id = where[0].split(":")[4] if where else given.settings.estate.account_id
+    regions = signing.regions if signing else ()
+    return [f"arn:{given.partition}:kms:{region}:{account_id}:{key}" for region in regions]

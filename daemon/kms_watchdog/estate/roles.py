@@ -1,13 +1,14 @@
 """What IAM says of roles: read, nothing changed. IAM is global, and answers from one region: one read serves all.
 
 A role's policies are its inline ones and those attached, managed ones in their default version, and its permissions
-boundary. Of each document only what it says about KMS is kept.
+boundary. For those who watch, only what each document says about KMS is kept; who reviews gets them whole.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
@@ -15,7 +16,7 @@ from kms_core.clock import Clock
 from kms_watchdog import aws
 from kms_watchdog.config import Settings
 from kms_watchdog.estate.access import Role, RoleAccess, UnreadableRole, parse_about_kms
-from kms_watchdog.estate.kms_admin import TRUNCATED, EstateError
+from kms_watchdog.estate.kms_admin import EstateError, insist
 from kms_watchdog.estate.policy import PolicyError
 
 T = TypeVar("T")
@@ -26,12 +27,34 @@ NO_SUCH_ENTITY = "NoSuchEntity"
 _OF_THIS_ROLE = frozenset({"AccessDenied", NO_SUCH_ENTITY})  # a policy may go between two questions
 
 
-class RoleReader:
-    """Asks IAM; any thread may call any method. One try a call: whoever asks comes again soon."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleDocuments:
+    """One role with its documents as IAM has them."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Make the client; call in the main thread."""
+    name: str
+    arn: str
+    role_id: str
+    trust: Any
+    policies: tuple[tuple[str, Any], ...]
+    """Each inline policy's name, or managed one's ARN, and its document."""
+    boundary: tuple[str, Any] | None
+    """Its ARN and document."""
+    tags: tuple[tuple[str, str], ...] = ()
+
+
+class RoleReader:
+    """Asks IAM; any thread may call any method."""
+
+    def __init__(self, settings: Settings, *, pause: Callable[[float], None] | None = None) -> None:
+        """Make the client; call in the main thread.
+
+        Args:
+            settings: whose IAM.
+            pause: waits before a call is made again that IAM refused for load; None: one try a call, for whoever comes
+                again soon anyway.
+        """
         self._iam = aws.client(settings, "iam", settings.home_region)
+        self._pause = pause
 
     def read(self, name: str) -> Role:
         """Return what there is of one role.
@@ -50,17 +73,34 @@ class RoleReader:
                 return UnreadableRole(str(e))
             raise
 
-    def _access(self, name: str) -> RoleAccess:
+    def documents(self, name: str) -> RoleDocuments:
+        """Return one role whole.
+
+        Raises:
+            EstateError: there is no such role, IAM did not answer, or refused whoever asks, or for load.
+        """
         role = self._call("GetRole", lambda: self._iam.get_role(RoleName=name)["Role"])
-        documents = [*self._inline(name), *self._attached(name)]
         boundary = role.get("PermissionsBoundary", {}).get("PermissionsBoundaryArn")
-        return RoleAccess(
+        return RoleDocuments(
             name=name,
             arn=role["Arn"],
             role_id=role.get("RoleId", ""),
-            policies=tuple(parse_about_kms(document, where) for where, document in documents),
-            boundary=parse_about_kms(self._managed(boundary), boundary) if boundary else None,
+            trust=role.get("AssumeRolePolicyDocument"),
+            policies=(*self._inline(name), *self._attached(name)),
+            boundary=(boundary, self._managed(boundary)) if boundary else None,
             tags=tuple((tag["Key"], tag["Value"]) for tag in role.get("Tags", [])),
+        )
+
+    def _access(self, name: str) -> RoleAccess:
+        found = self.documents(name)
+        boundary = found.boundary
+        return RoleAccess(
+            name=name,
+            arn=found.arn,
+            role_id=found.role_id,
+            policies=tuple(parse_about_kms(document, where) for where, document in found.policies),
+            boundary=parse_about_kms(boundary[1], boundary[0]) if boundary else None,
+            tags=found.tags,
         )
 
     def _inline(self, name: str) -> Iterator[tuple[str, Any]]:
@@ -89,12 +129,9 @@ class RoleReader:
         return self._call(operation.title().replace("_", ""), ask)
 
     def _call(self, operation: str, ask: Callable[[], T]) -> T:
-        try:
-            return ask()
-        except aws.AwsError as e:
-            raise EstateError.of(e, IAM, operation) from e
-        except (KeyError, ValueError) as e:
-            raise EstateError(IAM, operation, TRUNCATED, unreachable=True) from e
+        if self._pause is None:
+            return insist(ask, IAM, operation, pause=lambda _: None, tries=1)
+        return insist(ask, IAM, operation, pause=self._pause)
 
 
 Roles = Mapping[str, Role]

@@ -8,13 +8,41 @@ encrypted queue"; repost.aws/knowledge-center/cloudwatch-configure-alarm-sns (en
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from kms_watchdog.estate.policy import Effect, Principals, Request, parse_policy
 
 CLOUDWATCH = "cloudwatch.amazonaws.com"
+EVENTS = "events.amazonaws.com"
 PUBLISH = "sns:Publish"
 AWS_OWN_KEY = "alias/aws/sns"
+
+
+def who_may_publish(topics: Sequence[Any]) -> dict[str, Any]:
+    """Return, in CloudFormation's words, the policy of topics that alarms and tripwires of their account speak to.
+
+    EventBridge puts nothing into its requests that a condition could compare: with one, it would be refused (Amazon
+    EventBridge User Guide, "Using resource-based policies", Amazon SNS permissions).
+    """
+    ours = {"StringEquals": {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}}
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {**_publish("AlarmsOfThisAccount", CLOUDWATCH, topics), "Condition": ours},
+            _publish("Tripwires", EVENTS, topics),
+        ],
+    }
+
+
+def _publish(sid: str, service: str, topics: Sequence[Any]) -> dict[str, Any]:
+    return {
+        "Sid": sid,
+        "Effect": "Allow",
+        "Principal": {"Service": service},
+        "Action": PUBLISH,
+        "Resource": list(topics),
+    }
 
 
 def why_refused(

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from kms_watchdog import metrics
 from kms_watchdog.config import Settings
-from kms_watchdog.drills.follow import RunView
+from kms_watchdog.drills.runs import RunView
 from kms_watchdog.health import USE_KINDS, Subject
 from kms_watchdog.history.incidents import Incident
 from kms_watchdog.history.tables import HOUR_SECONDS, Counted, HourOf

@@ -1,28 +1,34 @@
-"""The digest as Markdown. Pure."""
+"""The digest as Markdown, and what any sheet of tiles and tables is made of. Pure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from kms_watchdog.history.digest import Digest
-from kms_watchdog.history.sections import Section, sections, tiles
+from kms_watchdog.history.sections import Section, Tile, sections, tiles
 
 _NUMBER = re.compile(r"[$]?[\d.,]+( ms| s|%)?|n/a")
 
 
-def render(digest: Digest) -> str:
+def render(d: Digest) -> str:
     """Return the whole document."""
-    return "\n".join(_lines(digest)) + "\n"
+    title = f"KMS of {d.estate}: {d.since_utc:%Y-%m-%d %H:%M} to {d.until_utc:%Y-%m-%d %H:%M} UTC"
+    return sheet(title, tiles(d), sections(d))
 
 
-def _lines(d: Digest) -> Iterator[str]:
-    yield f"# KMS of {d.estate}: {d.since_utc:%Y-%m-%d %H:%M} to {d.until_utc:%Y-%m-%d %H:%M} UTC"
+def sheet(title: str, numbers: Iterable[Tile], tables: Iterable[Section]) -> str:
+    """Return a document of key figures and tables."""
+    return "\n".join(_lines(title, numbers, tables)) + "\n"
+
+
+def _lines(title: str, numbers: Iterable[Tile], tables: Iterable[Section]) -> Iterator[str]:
+    yield f"# {title}"
     yield ""
-    for tile in tiles(d):
+    for tile in numbers:
         note = f" ({tile.note})" if tile.note else ""
         yield f"- **{tile.value}** {tile.label}{note}"
-    for section in sections(d):
+    for section in tables:
         yield from ("", f"## {section.title}", "")
         yield from _table(section)
         if section.note and section.rows:

@@ -10,6 +10,7 @@ import io
 import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -28,11 +29,18 @@ _HOUR = timedelta(hours=1)
 _SHARES = ((0.5, "-"), (0.9, (0, (5, 2))), (0.99, (0, (1, 2))))
 WARN_BELOW, BAD_BELOW = 0.999, 0.99
 _ROW = 0.34
+_STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "digest",
+    "text.parse_math": False,  # a name with two dollars in it is a name, not mathematics that may be wrong
+    "font.size": 9,
+    "font.family": "sans-serif",
+}
 
 ByHour = Mapping[datetime, Tally]
 
 
-@mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "digest", "font.size": 9, "font.family": "sans-serif"})
+@mpl.rc_context(_STYLE)
 def availability(digest: Digest) -> str:
     """Return a picture with a row a region, a cell an hour: all OK, some failed, most failed, blind, silent."""
     regions = list(digest.by_hour)
@@ -48,7 +56,7 @@ def availability(digest: Digest) -> str:
     return _svg(figure, "availability")
 
 
-@mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "digest", "font.size": 9, "font.family": "sans-serif"})
+@mpl.rc_context(_STYLE)
 def latency(digest: Digest) -> str:
     """Return a picture with a panel a region: p50, p90 and p99 of each hour's OK round trips, on one scale."""
     regions = list(digest.by_hour)

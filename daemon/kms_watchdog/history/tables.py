@@ -7,9 +7,10 @@ up by the hour, for a hundred days: what availability and percentiles are comput
 
 from __future__ import annotations
 
+import itertools
 import json
 import sqlite3
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -20,7 +21,9 @@ from kms_watchdog.results import CanaryResult, Mode, Outcome
 
 VERSION = 2
 TICKS = 60
-"""Results of each canary on the status page."""
+"""Results of each canary on the status page, where there are not too many canaries."""
+MAX_TICKS = 60_000
+"""Of all canaries together in memory, each less than a kilobyte: of ten thousand canaries the last six."""
 KEEP = timedelta(days=14)
 KEEP_HOURS = timedelta(days=100)
 MAX_ROWS = 1_000_000  # some 400 MB; bounds what a long outage can write
@@ -171,8 +174,15 @@ def trim(db: sqlite3.Connection, now_utc: datetime) -> None:
     db.execute("DELETE FROM counted WHERE hour < ?", (oldest_hour,))
 
 
+def ticks_kept(canaries: int) -> int:
+    """Return how many of its last looks each of so many canaries is remembered with."""
+    return max(1, min(TICKS, MAX_TICKS // max(1, canaries)))
+
+
 def upgrade(db: sqlite3.Connection) -> None:
     """Sum the looks that version 1 wrote, which kept every one, and thin them out. Does nothing where none is left."""
+    if db.execute("SELECT 1 FROM results WHERE summed = 0 LIMIT 1").fetchone() is None:
+        return
     batch, last = Batch(), dict[tuple[Subject, Mode], Outcome]()
     numbers: Counter[Subject] = Counter()
     for number, result in read_ticks(db):
@@ -207,9 +217,14 @@ def add(batch: Batch, result: CanaryResult, numbers: Counter[Subject]) -> None:
 
 
 def read_ticks(db: sqlite3.Connection) -> list[tuple[int, CanaryResult]]:
-    """Return each canary's last looks with their running numbers, oldest first."""
-    rows = db.execute("SELECT number, body FROM ticks ORDER BY number").fetchall()
-    return [(number, _result(body)) for number, body in rows]
+    """Return each canary's last looks with their running numbers, canary by canary, of each the oldest first."""
+    (canaries,) = db.execute("SELECT count(*) FROM (SELECT DISTINCT canary, region, key FROM ticks)").fetchone()
+    kept = ticks_kept(canaries)
+    rows = db.execute("SELECT canary, region, key, number, body FROM ticks ORDER BY canary, region, key, number")
+    found: list[tuple[int, CanaryResult]] = []
+    for _, of_canary in itertools.groupby(rows, key=lambda row: row[:3]):
+        found += [(number, _result(body)) for *_, number, body in deque(of_canary, maxlen=kept)]
+    return found
 
 
 def read_failures(db: sqlite3.Connection, mode: Mode, limit: int) -> list[CanaryResult]:

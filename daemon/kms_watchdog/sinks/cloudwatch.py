@@ -137,9 +137,14 @@ class CloudWatchSink:
 
     def on_drill(self, change: DrillChange) -> None:
         """Begin or end publishing a drill's numbers."""
+        if change.elsewhere:
+            return  # the other machine publishes it
         at = self._publishing.period_of(change.at_utc.timestamp())
         with self._lock:
             self._drill_names.add(change.drill)
+            if change.orphaned:
+                self._drills.discard(change.run_id)
+                return
             if change.active:
                 self._drills.add(change.run_id)
                 if at >= self._first_period:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from types import MappingProxyType
@@ -48,11 +48,15 @@ class HealthSink:
         stale_after_seconds: Mapping[str, float],
         breakers: Callable[[], Mapping[str, str]],
         boards: Iterable[BoardObserver] = (),
+        seen_in_part: Collection[str] = (),
     ) -> None:
-        """`stale_after_seconds` is by kind of canary; `breakers` returns each region's breaker state, from memory."""
+        """`stale_after_seconds` is by kind of canary; `breakers` returns each region's breaker state, from memory.
+
+        `seen_in_part`: keys that other watchdogs look at in regions in which this one does not.
+        """
         self._empty = board(subjects).canaries
         self._clock, self._breakers = clock, breakers
-        self._stale_after_seconds = stale_after_seconds
+        self._stale_after_seconds, self._seen_in_part = stale_after_seconds, frozenset(seen_in_part)
         self._observers = tuple(boards)
         self._lock = threading.Lock()
         # Changed in place: a copy at each look, of a thousand canaries, would cost more than all else here.
@@ -81,7 +85,8 @@ class HealthSink:
 
     def on_drill(self, change: DrillChange) -> None:
         """Begin a drill's board anew at its beginning and its end."""
-        del change
+        if change.orphaned or change.elsewhere:
+            return
         with self._lock:
             self._canaries[Mode.DRILL] = dict(self._empty)
         self._show_drill()
@@ -102,6 +107,7 @@ class HealthSink:
             self._breakers(),
             now=self._clock.monotonic(),
             stale_after_seconds=self._stale_after_seconds,
+            seen_in_part=self._seen_in_part,
         )
         with self._lock:
             if health.status is not self._status:

@@ -159,7 +159,10 @@ class HistorySink:
     def _tick(self, result: CanaryResult) -> Outcome:
         subject = Subject(result.canary, result.region, result.key)
         if result.mode is Mode.LIVE:
-            self._ticks.setdefault(subject, deque(maxlen=TICKS)).append(result)
+            ring = self._ticks.setdefault(subject, deque(maxlen=TICKS))
+            ring.append(result)
+            while len(ring) > tables.ticks_kept(len(self._ticks)):
+                ring.popleft()
         before = self._last.get((subject, result.mode), Outcome.OK)
         self._last[subject, result.mode] = result.outcome
         return before

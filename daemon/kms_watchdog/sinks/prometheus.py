@@ -37,7 +37,7 @@ from kms_core.events import (
 from kms_watchdog import metrics
 from kms_watchdog.drills.verdict import Verdict
 from kms_watchdog.health import Board, Health, Status, regions_down
-from kms_watchdog.metrics import Metric
+from kms_watchdog.metrics import PLACE, Metric
 from kms_watchdog.results import PAIR, CanaryResult, Kind, Mode, Outcome
 from kms_watchdog.scheduler import Job, JobResult
 from kms_watchdog.sinks import facts
@@ -47,12 +47,13 @@ from kms_watchdog.sinks.series import (
     TIMED_KINDS,
     Series,
     attempt_error,
+    counted_key,
     declared,
     drill_series,
     error_type,
     result_label,
 )
-from kms_watchdog.sinks.sink import DrillChange, Seen
+from kms_watchdog.sinks.sink import AlarmMoved, DrillChange, Seen
 
 __all__ = ["Exposition", "Family", "PrometheusSink", "Sample"]
 
@@ -62,14 +63,20 @@ log = structlog.get_logger("metrics")
 class Exposition:
     """The metrics that `metrics.py` declares, in a registry of their own, without `_created` series."""
 
-    def __init__(self, metrics_declared: Iterable[Metric] = metrics.PROMETHEUS) -> None:
-        """`metrics_declared`: those of them that this process can tell; one without labels is there from the start."""
+    def __init__(self, metrics_declared: Iterable[Metric] = metrics.PROMETHEUS, *, place: str | None = None) -> None:
+        """`metrics_declared`: those of them that this process can tell; one without labels is there from the start.
+
+        `place`: which of several watchdogs this is: a label of every series then. None: it is the only one.
+        """
+        self._place = (place,) if place else ()
         disable_created_metrics()  # type: ignore[no-untyped-call] # a series more for each counter and histogram, which nobody reads
         self._registry = CollectorRegistry()
         self._metrics: Mapping[str, Any] = {m.name: self._declare(m) for m in metrics_declared}
         self._children: dict[tuple[str, tuple[str, ...]], Any] = {}
         """Each series: the library's own way to it takes a lock and a string of each label."""
         self._lock = threading.Lock()
+        if place:
+            self.create((m, ()) for m in metrics_declared if not m.labels)
 
     def create(self, series: Iterable[Series]) -> None:
         """Make series exist, at 0."""
@@ -84,6 +91,12 @@ class Exposition:
         """Set a gauge."""
         self._child(metric, labels).set(value)
 
+    def raise_to(self, metric: Metric, *labels: str, value: float) -> None:
+        """Set a gauge that only grows, such as a time, unless it is further already."""
+        named = dict(zip((*metric.labels, PLACE), (*labels, *self._place), strict=False))
+        if value > (self._registry.get_sample_value(metric.full_name, named) or 0):
+            self.put(metric, *labels, value=value)
+
     def observe(self, metric: Metric, *labels: str, seconds: float) -> None:
         """Add to a histogram."""
         self._child(metric, labels).observe(seconds)
@@ -91,7 +104,7 @@ class Exposition:
     def remove(self, metric: Metric, *labels: str) -> None:
         """Make a series vanish, whose label value is gone for good."""
         with self._lock:
-            self._metrics[metric.name].remove(*labels)
+            self._metrics[metric.name].remove(*labels, *self._place)
             self._children.pop((metric.name, labels), None)
 
     def render(self, accept: str) -> tuple[bytes, str]:
@@ -132,38 +145,56 @@ class Exposition:
         write_to_textfile(str(path), self._registry)
 
     def _declare(self, metric: Metric) -> Counter | Gauge | Histogram:
+        labels = (*metric.labels, *([PLACE] if self._place else ()))
         if metric.kind == "histogram":
             return Histogram(
                 metric.full_name,
                 metric.help,
-                metric.labels,
+                labels,
                 unit=metric.unit,
                 buckets=metric.buckets,
                 registry=self._registry,
             )
         kind = Counter if metric.kind == "counter" else Gauge
-        return kind(metric.full_name, metric.help, metric.labels, unit=metric.unit, registry=self._registry)
+        return kind(metric.full_name, metric.help, labels, unit=metric.unit, registry=self._registry)
 
     def _child(self, metric: Metric, labels: tuple[str, ...]) -> Any:
         found = self._children.get((metric.name, labels))
         if found is None:
             with self._lock:  # else a series removed meanwhile would be kept, and never shown again
                 parent = self._metrics[metric.name]
-                found = self._children[metric.name, labels] = parent.labels(*labels) if labels else parent
+                whole = (*labels, *self._place)
+                found = self._children[metric.name, labels] = parent.labels(*whole) if whole else parent
         return found
 
 
 class PrometheusSink:
     """Takes what happens; any thread may call any method."""
 
-    def __init__(self, exposition: Exposition, *, regions: Sequence[str], modes: Iterable[Mode] = tuple(Mode)) -> None:
-        """`modes`: whose traffic this process tells of. Nothing is shown before `begin`."""
+    def __init__(
+        self,
+        exposition: Exposition,
+        *,
+        regions: Sequence[str],
+        modes: Iterable[Mode] = tuple(Mode),
+        counted_by_key: bool = True,
+    ) -> None:
+        """Nothing is shown before `begin`.
+
+        Args:
+            exposition: where all is shown.
+            regions: of the estate.
+            modes: whose traffic this process tells of.
+            counted_by_key: whether each key has counters and histograms of its own, or all keys have them together.
+        """
         self.exposition, self._regions, self._modes = exposition, tuple(regions), tuple(modes)
+        self._counted_by_key = counted_by_key
         self._lock = threading.Lock()
         self._failures: Tally[tuple[str, ...]] = Tally()
         self._key_info: dict[tuple[str, ...], tuple[str, ...]] = {}
         self._undeclared: set[tuple[str, str]] = set()
         self._evicted: Tally[str] = Tally()
+        self._alarms: dict[str, AlarmMoved] = {}
 
     def begin(self, before: PrometheusSink | None = None) -> None:
         """Show what holds at the start; `before` told the same exposition up to now, as before a reload.
@@ -175,6 +206,7 @@ class PrometheusSink:
         if before is not None:
             told = before._regions  # noqa: SLF001 - of the same class
             with before._lock:  # noqa: SLF001 - as above
+                self._alarms = dict(before._alarms)  # noqa: SLF001 - as above
                 self._failures = Tally({of: n for of, n in before._failures.items() if self._knows(of[1])})  # noqa: SLF001 - as above
                 for info in before._key_info.values():  # noqa: SLF001 - as above
                     self.exposition.remove(metrics.KEY_INFO, *info)
@@ -193,9 +225,11 @@ class PrometheusSink:
         labels = (result.canary, result.region, result.key, str(result.mode))
         ended_at = result.started_at_utc.timestamp() + result.duration_seconds
         ok = result.outcome is Outcome.OK
-        self._count(result, labels)
+        counted = counted_key(result.key, by_key=self._counted_by_key)
+        self._count(result, counted)
         if result.canary in TIMED_KINDS:
-            self.exposition.observe(metrics.CANARY_DURATION, *labels, seconds=result.duration_seconds)
+            where = (result.canary, result.region, counted, str(result.mode))
+            self.exposition.observe(metrics.CANARY_DURATION, *where, seconds=result.duration_seconds)
         self.exposition.put(metrics.CANARY_UP, *labels, value=ok)
         self.exposition.put(metrics.CANARY_LAST_RUN, *labels, value=ended_at)
         if ok:
@@ -206,12 +240,12 @@ class PrometheusSink:
         if info := facts.key_info(result):
             self._tell_key(info)
 
-    def _count(self, result: CanaryResult, labels: tuple[str, ...]) -> None:
+    def _count(self, result: CanaryResult, key: str) -> None:
         said = result_label(result)
-        self.exposition.add(metrics.CANARY_RUNS, *labels, said)
+        self.exposition.add(metrics.CANARY_RUNS, result.canary, result.region, key, str(result.mode), said)
         if result.canary == Kind.CROSS_REGION:
             sealed_in, _, opened_in = result.region.partition(PAIR)
-            self.exposition.add(metrics.CROSS_REGION_RUNS, sealed_in, opened_in, result.key, result.mode, said)
+            self.exposition.add(metrics.CROSS_REGION_RUNS, sealed_in, opened_in, key, result.mode, said)
         if not declared(result) and (unknown := (result.canary, str(result.reason))) not in self._undeclared:
             self._undeclared.add(unknown)
             log.error("metrics.reason_undeclared", canary=result.canary, reason=str(result.reason))
@@ -272,6 +306,10 @@ class PrometheusSink:
         for region in self._regions:
             self.exposition.put(metrics.REGION_EVACUATED, region, value=region in evacuated)
 
+    def on_orders_unreadable(self, why: str) -> None:
+        """Show whether people's orders about regions cannot be read now."""
+        self.exposition.put(metrics.ORDERS_UNREADABLE, value=bool(why))
+
     def on_board(self, board: Board, mode: Mode) -> None:
         """Show a drill's regions, which have no other health than this; the live ones come with `on_health`."""
         if mode is Mode.DRILL:
@@ -282,7 +320,12 @@ class PrometheusSink:
     def on_drill(self, change: DrillChange) -> None:
         """Show that a drill runs, or how it ended."""
         self.exposition.create(drill_series(change.drill))
+        if change.elsewhere:
+            self._tell_when(change, self.exposition.raise_to)  # what it tells may be older than our own last run
+            return
         self.exposition.put(metrics.DRILL_ACTIVE, change.drill, value=change.active)
+        if change.orphaned:
+            return
         for region in self._regions:
             self.breaker(region, "closed", Mode.DRILL)  # each drill has breakers of its own, and takes them along
         self._forget_failures_of_drills()
@@ -290,11 +333,14 @@ class PrometheusSink:
             return
         verdict = change.verdict or Verdict.INCONCLUSIVE  # ended without a verdict: nobody can tell
         self.exposition.add(metrics.DRILL_RUNS, change.drill, verdict.lower())
-        ended_at = change.at_utc.timestamp()
-        self.exposition.put(metrics.DRILL_LAST_RUN, change.drill, value=ended_at)
-        if verdict is Verdict.HELD:
-            self.exposition.put(metrics.DRILL_LAST_SUCCESS, change.drill, value=ended_at)
+        self._tell_when(change, self.exposition.put)
         self._tell_figures(change)
+
+    def _tell_when(self, change: DrillChange, tell: Callable[..., None]) -> None:
+        ended_at = change.at_utc.timestamp()
+        tell(metrics.DRILL_LAST_RUN, change.drill, value=ended_at)
+        if change.verdict is Verdict.HELD:
+            tell(metrics.DRILL_LAST_SUCCESS, change.drill, value=ended_at)
 
     def _forget_failures_of_drills(self) -> None:
         with self._lock:
@@ -308,10 +354,19 @@ class PrometheusSink:
             self.exposition.put(metrics.DRILL_DETECTION, change.drill, value=change.detection_seconds)
         if change.recovery_seconds is not None:
             self.exposition.put(metrics.DRILL_RECOVERY, change.drill, value=change.recovery_seconds)
-        for name, moved in change.alarms.items():
-            self.exposition.put(metrics.ALARM_LAST_FIRED, name, CLOUDWATCH, value=moved.fired_at)
-            if moved.cleared_at is not None:
-                self.exposition.put(metrics.ALARM_LAST_CLEARED, name, CLOUDWATCH, value=moved.cleared_at)
+        self.on_alarms(change.alarms)
+
+    def on_alarms(self, moved: Mapping[str, AlarmMoved]) -> None:
+        """Show when a drill or a proof last saw alarms fire and clear; what is older than what is shown is no news."""
+        with self._lock:
+            for name, one in moved.items():
+                known = self._alarms.get(name)
+                if known is not None and known.fired_at > one.fired_at:
+                    continue
+                self._alarms[name] = one
+                self.exposition.put(metrics.ALARM_LAST_FIRED, name, CLOUDWATCH, value=one.fired_at)
+                if one.cleared_at is not None:
+                    self.exposition.put(metrics.ALARM_LAST_CLEARED, name, CLOUDWATCH, value=one.cleared_at)
 
     def on_job(self, job: Job, result: JobResult, lag_seconds: float | None) -> None:
         """Count a job's run."""

@@ -38,8 +38,9 @@ def is_wanted(settings: Settings) -> bool:
 def round_sink(settings: Settings, subjects: Sequence[Subject]) -> PrometheusSink:
     """Return what counts one round of live canaries, every series at 0."""
     exposition = Exposition(_DECLARED)
-    exposition.create(round_series(subjects, settings.estate.regions))
-    sink = PrometheusSink(exposition, regions=settings.estate.regions, modes=[Mode.LIVE])
+    by_key = settings.prometheus.counted_by_key
+    exposition.create(round_series(subjects, settings.estate.regions, counted_by_key=by_key))
+    sink = PrometheusSink(exposition, regions=settings.estate.regions, modes=[Mode.LIVE], counted_by_key=by_key)
     sink.begin()
     return sink
 
@@ -53,7 +54,12 @@ def leave_drill(where: DrillFolder, settings: Settings) -> None:
     """Push and write what the journal of a drill says, as the daemon would show it."""
     if not is_wanted(settings):
         return
-    sink = PrometheusSink(Exposition(_DECLARED), regions=settings.estate.regions, modes=[Mode.DRILL])
+    sink = PrometheusSink(
+        Exposition(_DECLARED),
+        regions=settings.estate.regions,
+        modes=[Mode.DRILL],
+        counted_by_key=settings.prometheus.counted_by_key,
+    )
     sink.begin()
     follower = Follower(settings.state.dir, results=[sink], events=[sink], drills=[sink])
     follower.follow_only(where)

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 from kms_core.events import Attempt
 from kms_watchdog import metrics
-from kms_watchdog.health import Status, Subject
+from kms_watchdog.health import USE_KINDS, Status, Subject
 from kms_watchdog.logs import LEVELS
 from kms_watchdog.metrics import Metric
+from kms_watchdog.readiness.tasks import BY_ID
 from kms_watchdog.results import PAIR, CanaryResult, Kind, Mode, Outcome, Reason
 from kms_watchdog.sinks import facts
 
@@ -93,6 +94,18 @@ class Cardinality:
     publish_regions: Sequence[str]
     job_kinds: Sequence[str]
     otel: bool = False
+    counted_by_key: bool = True
+    """Whether each key has counters and a histogram of its own, or all keys of a region have them together."""
+
+
+def samples(series: Iterable[Series]) -> int:
+    """Return how many series Prometheus sees of `series`: a histogram is one for each bucket, the sum and the count."""
+    return sum(len(metric.buckets) + 3 if metric.kind == "histogram" else 1 for metric, _ in series)
+
+
+def counted_key(key: str, *, by_key: bool) -> str:
+    """Return the `key` label of counters and histograms; empty when they are of all keys together."""
+    return key if by_key else ""
 
 
 def results_of(kind: str) -> tuple[str, ...]:
@@ -134,12 +147,15 @@ def error_type(error_code: str) -> str:
 
 def all_series(installation: Cardinality) -> Iterator[Series]:
     """Return every series that can exist, but for those of drills, whose names are not known before they run."""
-    yield from _canaries(installation.subjects)
-    yield from _regions(installation.regions)
+    yield from _canaries(installation.subjects, by_key=installation.counted_by_key)
+    yield from _regions(installation)
     yield from _keys(installation)
     yield from _cloudwatch(installation.publish_regions)
     for status in Status:
         yield metrics.HEALTH_STATUS, (status,)
+    for task in BY_ID:
+        yield metrics.TASK_LAST_DONE, (task,)
+        yield metrics.TASK_DUE, (task,)
     for kind in installation.job_kinds:
         yield metrics.SCHEDULER_LAG, (kind,)
         yield from _over(metrics.SCHEDULER_JOBS, (kind,), JOB_RESULTS)
@@ -149,10 +165,12 @@ def all_series(installation: Cardinality) -> Iterator[Series]:
     yield from _over(metrics.OTEL_EXPORTS, (), EXPORT_RESULTS if installation.otel else ())
 
 
-def round_series(subjects: Iterable[Subject], regions: Sequence[str]) -> Iterator[Series]:
+def round_series(
+    subjects: Iterable[Subject], regions: Sequence[str], *, counted_by_key: bool = True
+) -> Iterator[Series]:
     """Return the series of one round of live canaries, as `once` pushes them: nothing of a daemon's or a drill's."""
     for subject in subjects:
-        yield from _canary(subject, Mode.LIVE)
+        yield from _canary(subject, Mode.LIVE, by_key=counted_by_key)
         yield from facts.series_of(subject)
     yield from _kms(regions)
 
@@ -171,32 +189,42 @@ def drill_series(drill: str) -> Iterator[Series]:
     yield from _over(metrics.FAULTS_HEALED, (drill,), ("owner_dead", "expired"))
 
 
-def _canaries(subjects: Iterable[Subject]) -> Iterator[Series]:
+def alarm_series(names: Iterable[str]) -> Iterator[Series]:
+    """Return the series of CloudWatch's alarms that have to be seen to fire; 0 is never."""
+    for name in names:
+        for metric in (metrics.ALARM_LAST_FIRED, metrics.ALARM_LAST_CLEARED):
+            yield metric, (name, CLOUDWATCH)
+
+
+def _canaries(subjects: Iterable[Subject], *, by_key: bool) -> Iterator[Series]:
     for subject in subjects:
         for mode in modes_of(subject.canary):
-            yield from _canary(subject, mode)
+            yield from _canary(subject, mode, by_key=by_key)
         yield from facts.series_of(subject)
 
 
-def _canary(subject: Subject, mode: Mode) -> Iterator[Series]:
-    labels = (subject.canary, subject.region, subject.key, mode)
+def _canary(subject: Subject, mode: Mode, *, by_key: bool) -> Iterator[Series]:
     for metric in (
         metrics.CANARY_UP,
         metrics.CANARY_LAST_RUN,
         metrics.CANARY_LAST_SUCCESS,
         metrics.CANARY_CONSECUTIVE_FAILURES,
     ):
-        yield metric, labels
+        yield metric, (subject.canary, subject.region, subject.key, mode)
+    key = counted_key(subject.key, by_key=by_key)
+    labels = (subject.canary, subject.region, key, mode)
     if subject.canary in TIMED_KINDS:
         yield metrics.CANARY_DURATION, labels
     yield from _over(metrics.CANARY_RUNS, labels, results_of(subject.canary))
     if subject.canary == Kind.CROSS_REGION:
         sealed_in, _, opened_in = subject.region.partition(PAIR)
-        where = (sealed_in, opened_in, subject.key, mode)
-        yield from _over(metrics.CROSS_REGION_RUNS, where, results_of(subject.canary))
+        yield from _over(metrics.CROSS_REGION_RUNS, (sealed_in, opened_in, key, mode), results_of(subject.canary))
 
 
-def _regions(regions: Sequence[str]) -> Iterator[Series]:
+def _regions(installation: Cardinality) -> Iterator[Series]:
+    """Return what is told of regions; that one is healthy only where round trips look: 0 would say that it is not."""
+    regions = installation.regions
+    seen = {subject.region for subject in installation.subjects if subject.canary in USE_KINDS}
     yield from _kms(regions)
     yield from _over(metrics.CACHE_REQUESTS, (), CACHE_RESULTS)
     yield from _over(metrics.CACHE_EVICTIONS, (), CACHE_EVICTIONS)
@@ -204,7 +232,7 @@ def _regions(regions: Sequence[str]) -> Iterator[Series]:
         for mode, state in itertools.product(Mode, BREAKER_STATES):
             yield metrics.BREAKER_STATE, (region, state, mode)
             yield metrics.BREAKER_TRANSITIONS, (region, state, mode)
-        yield from _over(metrics.REGION_HEALTHY, (region,), Mode)
+        yield from _over(metrics.REGION_HEALTHY, (region,), Mode if region in seen else (Mode.DRILL,))
         yield metrics.REGION_EVACUATED, (region,)
     for pair, mode in itertools.product(itertools.permutations(regions, 2), Mode):
         yield metrics.FAILOVERS, (*pair, mode)
@@ -217,6 +245,7 @@ def _keys(installation: Cardinality) -> Iterator[Series]:
         yield metrics.STALE_DATA_KEYS_USED, (key,)
         yield from ((metrics.KEYS_QUARANTINED, (region, key)) for region in installation.regions)
     yield metrics.OVERRIDES_UNREADABLE, ()
+    yield metrics.ORDERS_UNREADABLE, ()
 
 
 def _kms(regions: Sequence[str]) -> Iterator[Series]:

@@ -51,6 +51,10 @@ class DrillChange:
     """From the fault's removal to the steady state; None likewise."""
     alarms: Mapping[str, AlarmMoved] = field(default_factory=dict)
     """By the alarm's name; those that fired."""
+    elsewhere: bool = False
+    """Another machine ran it and has told of it itself; here it is only news of when it was done and held."""
+    orphaned: bool = False
+    """It has not ended, but its owner is dead or past its time: nobody runs it, and its faults are to be undone."""
 
 
 class Sink(Protocol):
@@ -68,7 +72,7 @@ class EventSink(Protocol):
 
 
 class DrillSink(Protocol):
-    """Takes the beginnings and ends of drills."""
+    """Takes the beginnings and ends of drills, and that one is orphaned."""
 
     def on_drill(self, change: DrillChange) -> None:
         """Take one change."""

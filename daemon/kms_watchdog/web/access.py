@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 import re
 import threading
 from collections import OrderedDict, deque
@@ -62,6 +63,11 @@ def token_of(settings: Http) -> Token | None:
     return file
 
 
+def access_of(settings: Http, clock: Clock) -> Access:
+    """Return who may see detail, as configured; raises as `token_of`."""
+    return Access(token_of(settings), clock, entropy=os.urandom, over_plain_http=settings.token_over_plain_http)
+
+
 class TokenFile:
     """A token in a file of its own, as secret stores mount it; white space around it does not count."""
 
@@ -98,8 +104,12 @@ class _Session:
 class Access:
     """Checks tokens and sessions; any thread may call any method."""
 
-    def __init__(self, token: Token | None, clock: Clock, *, entropy: Callable[[int], bytes]) -> None:
+    def __init__(
+        self, token: Token | None, clock: Clock, *, entropy: Callable[[int], bytes], over_plain_http: bool = False
+    ) -> None:
         """`entropy` gives that many bytes that nobody can guess."""
+        self.over_plain_http = over_plain_http
+        """Whether tokens and sessions count that came from another machine without TLS."""
         self._token, self._clock, self._entropy = token, clock, entropy
         self._lock = threading.Lock()
         self._sessions: OrderedDict[bytes, _Session] = OrderedDict()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping
-from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import parse_qs
@@ -23,8 +22,19 @@ from kms_watchdog.health import Health
 from kms_watchdog.health import Status as HealthStatus
 from kms_watchdog.looks import CanaryBusyError, TooManyLooksError, UnknownCanaryError
 from kms_watchdog.results import CanaryResult
-from kms_watchdog.web.access import GUESSES_SECONDS, SESSION_SECONDS, Access, Answer
+from kms_watchdog.web.access import SESSION_SECONDS, Access, Answer
 from kms_watchdog.web.documents import Status, health_document, result_document, status_document
+from kms_watchdog.web.door import (
+    COMMON_HEADERS,
+    IN_THE_CLEAR,
+    LATER,
+    Door,
+    Visitor,
+    address_of,
+    cookie_name,
+    from_our_page,
+    refuse,
+)
 from kms_watchdog.web.flights import Sharing
 from kms_watchdog.web.page import Page, Viewer
 
@@ -35,12 +45,6 @@ MAX_FORM_BYTES = 4096
 GZIP_LEVEL = 5
 """The page is a fifteenth then, for a millisecond or two; nothing secret is on it that somebody could guess at."""
 
-COMMON_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",  # with `no-referrer` a browser says `Origin: null` of our own forms
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -55,8 +59,6 @@ HTML_HEADERS = {
     "Content-Security-Policy": PAGE_POLICY,
     "Content-Type": "text/html; charset=utf-8",
 }
-LATER = {"Retry-After": f"{GUESSES_SECONDS:.0f}"}
-BEARER = {"WWW-Authenticate": 'Bearer realm="kms-watchdog"'}
 
 
 class Watched(Protocol):
@@ -89,50 +91,6 @@ class Watched(Protocol):
         Raises:
             UnknownCanaryError, CanaryBusyError, TooManyLooksError: it was not asked.
         """
-
-
-class Visitor(Enum):
-    """Who asks."""
-
-    STRANGER = auto()
-    WRONG = auto()
-    """Showed a token that is none."""
-    TOO_OFTEN = auto()
-    BEARER = auto()
-    SESSION = auto()
-
-    @property
-    def known(self) -> bool:
-        """Whether detail may be told."""
-        return self in {Visitor.BEARER, Visitor.SESSION}
-
-
-class Door:
-    """Tells visitors apart; a browser's requests count only if our own page made them."""
-
-    def __init__(self, access: Access) -> None:
-        self.access = access
-
-    def visitor(self, request: Request) -> Visitor:
-        """Return who asks; a shown token decides, else the session."""
-        scheme, _, shown = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer":
-            answer = self.access.check(shown.strip(), address_of(request))
-            return {Answer.RIGHT: Visitor.BEARER, Answer.WRONG: Visitor.WRONG}.get(answer, Visitor.TOO_OFTEN)
-        secret = request.cookies.get(cookie_name(request), "")
-        return Visitor.SESSION if secret and self.access.has_session(secret) else Visitor.STRANGER
-
-    def refusal(self, request: Request, visitor: Visitor) -> Response | None:
-        """Return why `visitor` may change nothing; None: it may."""
-        if not self.access.configured:
-            return refuse(403, "no_token_configured", "set [http] token_file first: nobody can be told from a stranger")
-        if visitor is Visitor.TOO_OFTEN:
-            return refuse(429, "too_many_wrong_tokens", "wait a minute", headers=LATER)
-        if not visitor.known:
-            return refuse(401, "token_needed", "Authorization: Bearer TOKEN, or sign in on the page", headers=BEARER)
-        if visitor is Visitor.SESSION and not from_our_page(request):
-            return refuse(403, "cross_site", "a session counts on our own page alone")
-        return None
 
 
 class Handlers:
@@ -169,7 +127,9 @@ class Handlers:
     async def status(self, request: Request) -> Response:
         """Answer with the status page's data; 401 for a token that is wrong, so that nobody misses detail unawares."""
         visitor = self._door.visitor(request)
-        if visitor in {Visitor.WRONG, Visitor.TOO_OFTEN} and (refusal := self._door.refusal(request, visitor)):
+        if visitor in {Visitor.WRONG, Visitor.TOO_OFTEN, Visitor.IN_THE_CLEAR} and (
+            refusal := self._door.refusal(request, visitor)
+        ):
             return refusal
         return await self._made(
             request,
@@ -222,10 +182,13 @@ class Handlers:
         """Ask a person for the token, and begin a session for whoever knows it."""
         if not self._door.access.configured:
             raise HTTPException(404)
+        in_the_clear = self._door.in_the_clear(request)
         if request.method != "POST":
-            return html(self._page.login(""))
+            return html(self._page.login(IN_THE_CLEAR if in_the_clear else ""))
         if not from_our_page(request):
             return refuse(403, "cross_site", "sign in on our own page")
+        if in_the_clear:
+            return html(self._page.login(IN_THE_CLEAR), 403)
         shown = parse_qs((await body_of(request)).decode("utf-8", "replace")).get("token", [""])[0].strip()
         answer = self._door.access.check(shown, address_of(request))
         if answer is Answer.TOO_OFTEN:
@@ -296,23 +259,6 @@ def application(watched: Watched, page: Page, *, with_metrics: bool) -> Starlett
     return Starlette(routes=routes, exception_handlers={HTTPException: _refused, Exception: _failed})
 
 
-def address_of(request: Request) -> str:
-    """Return where a request comes from, for the limit of wrong guesses."""
-    return request.client.host if request.client else ""
-
-
-def cookie_name(request: Request) -> str:
-    """Return the session cookie's name; browsers share cookies among the ports of a host, where others may listen."""
-    return f"kms_watchdog_{request.url.port or request.url.scheme}"
-
-
-def from_our_page(request: Request) -> bool:
-    """Return whether a browser says that our own page made this request: no other site's can say so."""
-    if site := request.headers.get("sec-fetch-site"):
-        return site == "same-origin"
-    return request.headers.get("origin", "") == f"{request.url.scheme}://{request.url.netloc}"
-
-
 async def body_of(request: Request) -> bytes:
     """Return the body of a form.
 
@@ -331,11 +277,6 @@ async def body_of(request: Request) -> bytes:
 def html(text: str, code: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """Return a page under its policy."""
     return Response(text, code, headers={**HTML_HEADERS, **(headers or {})})
-
-
-def refuse(code: int, error: str, message: str, *, headers: Mapping[str, str] | None = None, **more: Any) -> Response:
-    """Return a refusal that a program can read and a person too."""
-    return JSONResponse({"error": error, "message": message, **more}, code, {**COMMON_HEADERS, **(headers or {})})
 
 
 async def _refused(_request: Request, error: Exception) -> Response:

@@ -16,7 +16,7 @@ from kms_core import RegionHealth
 from kms_core.overrides import RegionOverride
 from kms_watchdog import evacuation
 from kms_watchdog.config import Settings
-from kms_watchdog.drills.follow import RunView
+from kms_watchdog.drills.runs import RunView
 from kms_watchdog.health import (
     USE_KINDS,
     Board,
@@ -30,12 +30,15 @@ from kms_watchdog.health import (
 )
 from kms_watchdog.results import PAIR, CanaryResult, Kind, Outcome
 from kms_watchdog.results import Reason as Why
+from kms_watchdog.sharding import seen_in_part
 from kms_watchdog.sinks.health import Standing
 from kms_watchdog.web.words import FLAWS, kind_words, reason_words
 
 SCHEMA = 2
 """1: `ticks` instead of `runs`, detail for everybody, no `kinds`, `reason_groups`, `below_paging`."""
 DRILLS_SHOWN = 20
+LATENCIES_SHOWN = 1000
+"""Looks of a region, the newest: as many as its drawing can show, whatever the number of keys."""
 SHARED_FATE = frozenset(
     {
         Why.ERROR,
@@ -90,6 +93,8 @@ def status_document(status: Status, *, detail: bool = False) -> dict[str, Any]:
     health = status.standing.health
     flaws = {Subject(r.canary, r.region, r.key): str(r.code) for r in health.reasons if r.canary}
     down = regions_down(status.board)
+    settings = status.settings
+    in_part = seen_in_part(status.board.canaries, settings.keys, settings.estate.regions)
     canaries = [
         {
             **_canary(subject, standing, status, flaws.get(subject, ""), detail=detail),
@@ -106,15 +111,13 @@ def status_document(status: Status, *, detail: bool = False) -> dict[str, Any]:
         "started_at_utc": _iso(status.started_at_utc),
         "version": status.version,
         "estate": status.settings.estate.name,
+        **_place(status.settings),
         "interval_seconds": status.settings.canaries.timing(Kind.ROUND_TRIP).interval_seconds,
         "reasons": [_reason(reason, detail=detail) for reason in health.reasons],
         "reason_groups": reason_groups(health.reasons, down, runbooks_url=status.settings.http.runbooks_url),
         "below_paging": [subject.id for subject in below_paging(status.board)],
         "regions": [_region(region, status, detail=detail) for region in status.settings.estate.regions],
-        "keys": [
-            {"purpose": purpose, "alias": key.alias, "usable": health.keys.get(purpose, False)}
-            for purpose, key in status.settings.keys.items()
-        ],
+        "keys": [_key(purpose, key.alias, status, in_part) for purpose, key in status.settings.keys.items()],
         "kinds": _kinds(canaries, status.settings),
         "canaries": canaries,
         "failures": [_result(result, detail=detail) for result in status.failures],
@@ -278,7 +281,7 @@ def _region(region: str, status: Status, *, detail: bool) -> dict[str, Any]:
         "region": region,
         "primary": region == estate.primary_region,
         "home": region == status.settings.home_region,
-        "healthy": status.standing.health.regions.get(region, False),
+        **_healthy(region, status),
         "breaker": live.breaker if live else "unknown",
         "breaker_since_seconds": round(live.since_seconds, 1) if live else None,
         "forced": bool(forced),
@@ -288,8 +291,35 @@ def _region(region: str, status: Status, *, detail: bool) -> dict[str, Any]:
         "p99_seconds": percentile(seconds, 0.99),
         "latency": [
             {"at_utc": _iso(r.started_at_utc), "seconds": round(r.duration_seconds, 6), "ok": r.outcome is Outcome.OK}
-            for r in sorted(answered, key=lambda r: r.started_at_utc)
+            for r in sorted(answered, key=lambda r: r.started_at_utc)[-LATENCIES_SHOWN:]
         ],
+    }
+
+
+def _place(settings: Settings) -> dict[str, Any]:
+    """Return which of several watchdogs this is; nothing where it is the only one."""
+    shared = settings.replicas
+    return {"place": shared.place, "members": list(shared.members)} if shared.members else {}
+
+
+def _healthy(region: str, status: Status) -> dict[str, Any]:
+    """Return whether a region is well; of one that other places look at alone, that nobody here can tell."""
+    healthy = status.standing.health.regions.get(region)
+    if not status.settings.replicas.members:
+        return {"healthy": bool(healthy)}
+    return {"healthy": healthy, "watched": healthy is not None}
+
+
+def _key(purpose: str, alias: str, status: Status, in_part: Collection[str]) -> dict[str, Any]:
+    """Return whether a key is usable somewhere; where others look in other regions, nowhere here may mean nothing."""
+    usable = status.standing.health.keys.get(purpose, False)
+    if not status.settings.replicas.members:
+        return {"purpose": purpose, "alias": alias, "usable": usable}
+    return {
+        "purpose": purpose,
+        "alias": alias,
+        "usable": usable or (None if purpose in in_part else False),
+        "watched": purpose not in in_part,
     }
 
 
@@ -361,14 +391,18 @@ def _result(result: CanaryResult, *, detail: bool) -> dict[str, Any]:
 
 
 def _drill(view: RunView, reports: frozenset[str], *, detail: bool) -> dict[str, Any]:
+    runs = view.active and not view.orphaned
     return {
         "run_id": view.run_id,
+        "elsewhere": view.elsewhere,  # another machine ran it; its report is in the evidence store
+        "host": view.host or None if detail else None,
         "drill": view.drill,
         "region": view.region,
         "started_at_utc": _iso(view.started_at_utc) if view.started_at_utc else None,
         "ended_at_utc": _iso(view.ended_at_utc) if view.ended_at_utc else None,
-        "active": view.active,
-        "phase": view.phase if view.active else None,
+        "active": runs,
+        "killed": view.active and view.orphaned,  # its process is gone, and its fault not yet undone
+        "phase": view.phase if runs else None,
         "verdict": str(view.verdict) if view.verdict else None,
         "healed": view.healed_by_reason or None,
         "broken": bool(view.broken),

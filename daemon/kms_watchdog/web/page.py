@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import resources
@@ -65,7 +65,7 @@ class Page:
             place=place,
             words=reason_words,
         )
-        environment.globals.update(crossings=crossings, key_checks=key_checks, worst=worst, titles_of=titles_of)
+        environment.globals.update(key_checks=key_checks, worst=worst, titles_of=titles_of, PLACES_SHOWN=PLACES_SHOWN)
         environment.globals["asset"] = self._address
         self._whole = environment.get_template("page.html")
         self._fragment = environment.get_template("fragment.html")
@@ -73,11 +73,11 @@ class Page:
 
     def whole(self, document: Mapping[str, Any], viewer: Viewer) -> str:
         """Return the page."""
-        return self._whole.render(document, viewer=viewer)
+        return self._whole.render(document, viewer=viewer, page=in_order(document))
 
     def fragment(self, document: Mapping[str, Any], viewer: Viewer) -> str:
         """Return the part of the page that changes."""
-        return self._fragment.render(document, viewer=viewer)
+        return self._fragment.render(document, viewer=viewer, page=in_order(document))
 
     def login(self, error: str) -> str:
         """Return the page that asks for the token, saying what was wrong with the last one."""
@@ -175,6 +175,74 @@ class Cell:
     """Those that are not up."""
 
 
+ROWS_SHOWN = 100
+"""Of a table of keys or canaries: a page of thousands is no help, and takes seconds to draw."""
+PLACES_SHOWN = 6
+"""Keys that are named where many are in the same trouble."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Excerpt:
+    """The rows of a long table that are shown, and how many are not."""
+
+    rows: tuple[Mapping[str, Any], ...]
+    more: int
+    more_troubled: int
+    """Of those that are not shown."""
+
+
+def excerpt(rows: Sequence[Mapping[str, Any]], troubled: Callable[[Mapping[str, Any]], bool]) -> Excerpt:
+    """Return all rows where there is room for them; else the `troubled` ones first, each part in its order."""
+    if len(rows) <= ROWS_SHOWN:
+        return Excerpt(rows=tuple(rows), more=0, more_troubled=0)
+    bad = [row for row in rows if troubled(row)]
+    well = [row for row in rows if not troubled(row)]
+    return Excerpt(
+        rows=(*bad, *well)[:ROWS_SHOWN],
+        more=len(rows) - ROWS_SHOWN,
+        more_troubled=max(0, len(bad) - ROWS_SHOWN),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InOrder:
+    """The document's canaries as the page goes through them; looked for anew in each row they would take minutes."""
+
+    by_id: Mapping[str, Mapping[str, Any]]
+    of_kind: Mapping[str, Sequence[Mapping[str, Any]]]
+    of_key: Mapping[str, Sequence[Mapping[str, Any]]]
+    round_trips: Mapping[tuple[str, str], Mapping[str, Any]]
+    """By key and region."""
+    shown: Mapping[str, Excerpt]
+    """By kind."""
+    keys: Excerpt
+    below: Sequence[Mapping[str, Any]]
+    """Canaries below paging that no region's outage explains."""
+    crossings: Mapping[str, Mapping[str, Cell | None]]
+
+
+def in_order(document: Mapping[str, Any]) -> InOrder:
+    """Return the canaries of a status document in the orders that the page needs; each is gone through once."""
+    canaries: Sequence[Mapping[str, Any]] = document["canaries"]
+    of_kind, of_key = dict[str, list[Mapping[str, Any]]](), dict[str, list[Mapping[str, Any]]]()
+    for canary in canaries:
+        of_kind.setdefault(canary["canary"], []).append(canary)
+        of_key.setdefault(canary["key"], []).append(canary)
+    by_id = {canary["id"]: canary for canary in canaries}
+    not_up = {key for key, found in of_key.items() if any(canary["shown"] != "up" for canary in found)}
+    below = (by_id[name] for name in document["below_paging"])
+    return InOrder(
+        by_id=by_id,
+        of_kind=of_kind,
+        of_key=of_key,
+        round_trips={(one["key"], one["region"]): one for one in of_kind.get(Kind.ROUND_TRIP, ())},
+        shown={kind: excerpt(found, lambda canary: canary["shown"] != "up") for kind, found in of_kind.items()},
+        keys=excerpt(document["keys"], lambda key: key["purpose"] in not_up),
+        below=[canary for canary in below if not canary["because"]],
+        crossings=crossings(of_kind.get(Kind.CROSS_REGION, ()), [region["region"] for region in document["regions"]]),
+    )
+
+
 def cell(canaries: Sequence[Mapping[str, Any]]) -> Cell:
     """Return what `canaries` amount to."""
     troubled = tuple(canary for canary in canaries if canary["shown"] != "up")
@@ -186,12 +254,13 @@ def cell(canaries: Sequence[Mapping[str, Any]]) -> Cell:
     )
 
 
-def crossings(canaries: Sequence[Mapping[str, Any]], regions: Sequence[str]) -> dict[str, dict[str, Cell | None]]:
+def crossings(crossing: Sequence[Mapping[str, Any]], regions: Sequence[str]) -> dict[str, dict[str, Cell | None]]:
     """Return how what was sealed in one region (outer) opens in another (inner); empty if nobody asks that."""
-    crossing = [canary for canary in canaries if canary["canary"] == Kind.CROSS_REGION]
     if not crossing:
         return {}
-    found = {c: [canary for canary in crossing if canary["region"] == c] for c in {c["region"] for c in crossing}}
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for canary in crossing:
+        found.setdefault(canary["region"], []).append(canary)
     return {
         sealed: {
             opened: cell(found[pair]) if (pair := f"{sealed}{PAIR}{opened}") in found else None for opened in regions
@@ -204,9 +273,8 @@ KEY_KINDS = (Kind.ROUND_TRIP, Kind.GOLDEN, Kind.KEY_STATE, Kind.REPLICA_DRIFT, K
 """What is asked of each key in each region, in the order of the table of keys."""
 
 
-def key_checks(canaries: Sequence[Mapping[str, Any]], purpose: str) -> dict[str, Cell]:
-    """Return by kind what is known of one key in all regions, for the kinds that somebody asks."""
-    of_key = [canary for canary in canaries if canary["key"] == purpose]
+def key_checks(of_key: Sequence[Mapping[str, Any]]) -> dict[str, Cell]:
+    """Return by kind what the canaries of one key say in all regions, for the kinds that somebody asks."""
     found = {kind: [canary for canary in of_key if canary["canary"] == kind] for kind in KEY_KINDS}
     return {str(kind): cell(of_kind) for kind, of_kind in found.items() if of_kind}
 

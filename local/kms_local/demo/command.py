@@ -28,7 +28,7 @@ Examples:
 """
 
 
-class _Stopped(BaseException):
+class Stopped(BaseException):
     """A signal asked the demo to end."""
 
 
@@ -46,12 +46,12 @@ class _Stopped(BaseException):
 def command(*, once: bool, parent: Path, stop_with_parent: bool) -> None:
     """Run the watchdog over three local regions, break one of them on purpose, and judge what happened."""
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-    with _signals():
+    with signals():
         if stop_with_parent:
             end_with_parent()
         try:
             sys.exit(_run(console, parent, once=once))
-        except _Stopped:
+        except Stopped:
             sys.exit(EXIT_INTERRUPTED)
         except StageError as e:
             click.echo(f"kms-local demo: {e}", err=True)
@@ -88,7 +88,7 @@ def _stay(console: Console, stage: Stage, url: str) -> None:
     console.print(f"\nStill running: status page {url}/ and metrics {url}/metrics. Ctrl-C ends it.")
     try:
         stage.wait_for_daemon()
-    except _Stopped:
+    except Stopped:
         console.print("Stopping.")
 
 
@@ -97,14 +97,14 @@ def _say(console: Console, step: str) -> None:
 
 
 @contextmanager
-def _signals() -> Iterator[None]:
-    """Turn the first SIGINT, SIGTERM or SIGHUP into `_Stopped`; ignore those that come while everything is stopped."""
+def signals() -> Iterator[None]:
+    """Turn the first SIGINT, SIGTERM or SIGHUP into `Stopped`; ignore those that come while everything is stopped."""
     asked = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         for number in asked:
             signal.signal(number, signal.SIG_IGN)
-        raise _Stopped
+        raise Stopped
 
     before = {number: signal.signal(number, stop) for number in asked}
     try:

@@ -95,6 +95,7 @@ def local_configuration(endpoints: dict[str, Any], *, state: str, alarms: str, l
         f"primary_region = {json.dumps(regions[0])}",
         f"regions = {json.dumps(regions)}",
         f"ca_bundle = {json.dumps(endpoints['ca_bundle'])}",
+        'trail_bucket = "local-trail"',
     ]
     for purpose in PURPOSES:
         lines += [

@@ -97,7 +97,7 @@ class Stage:
 
     def drill(self, name: str) -> int:
         """Run a drill on this terminal; return its exit code."""
-        process = self._leashed("kms_chaos", "run", name, *self._config())
+        process = self._leashed(sys.executable, "-m", "kms_chaos", "run", name, *self._config())
         return process.wait()
 
     def wait_for_daemon(self) -> None:
@@ -108,14 +108,16 @@ class Stage:
     def _config(self) -> tuple[str, str]:
         return "--config", str(self._folder.configuration)
 
-    def _start(self, name: str, module: str, *arguments: str) -> leash.Leashed:
-        log = self._stack.enter_context(self._folder.log(name).open("ab"))
-        return self._leashed(module, *arguments, output=log)
+    def _start(self, name: str, module: str, *arguments: str, **environment: str) -> leash.Leashed:
+        return self._program(name, sys.executable, "-m", module, *arguments, **environment)
 
-    def _leashed(self, module: str, *arguments: str, output: IO[bytes] | None = None) -> leash.Leashed:
-        process = leash.start(
-            [sys.executable, "-m", module, *arguments], env=self._environment, stdout=output, stderr=output
-        )
+    def _program(self, name: str, *argv: str, **environment: str) -> leash.Leashed:
+        """Start a program whose log is called `name`, with what its environment has besides everybody's."""
+        log = self._stack.enter_context(self._folder.log(name).open("ab"))
+        return self._leashed(*argv, output=log, **environment)
+
+    def _leashed(self, *argv: str, output: IO[bytes] | None = None, **environment: str) -> leash.Leashed:
+        process = leash.start(argv, env=self._environment | environment, stdout=output, stderr=output)
         self._stack.callback(process.terminate, STOP_SECONDS)
         return process
 

@@ -103,9 +103,8 @@ class Authorizer:
         kind: _Context = {"kms:MultiRegionKeyType": "PRIMARY"} if multi_region else {}
         asked: _Context = {**_SPEC, "kms:MultiRegion": _text(multi_region), **kind}
         yield self._without_key("kms:CreateKey", call, asked)
-        if call.params.given("Tags"):  # the key has no ARN yet
-            prefix = call.arn("key/mrk-" if multi_region else "key/")
-            yield self._without_key("kms:TagResource", call, asked, resource=prefix)
+        if call.params.given("Tags"):
+            yield self._without_key("kms:TagResource", call, asked, resource=_beginning_of_arn(call))
 
     def _alias(self, operation: str, call: Call) -> Iterator[_Need]:
         name = call.params.raw("AliasName")
@@ -187,7 +186,7 @@ class Authorizer:
                 return
             raise ServiceError("MalformedPolicyDocumentException", f"The policy cannot be evaluated here: {e}") from e
         key = None if operation == "CreateKey" else _named(call, "KeyId", aliases=False)
-        resource, about = call.arn("key/"), dict[str, str | tuple[str, ...]](_SPEC)
+        resource, about = _beginning_of_arn(call), dict[str, str | tuple[str, ...]](_SPEC)
         if key is not None:
             resource, about = key.arn, _about(call, key)
         if key is not None and operation == "ReplicateKey":
@@ -198,6 +197,11 @@ class Authorizer:
                 "MalformedPolicyDocumentException",
                 "The new key policy will not allow you to update the key policy in the future.",
             )
+
+
+def _beginning_of_arn(call: Call) -> str:
+    """Return how the ARN of the key begins that CreateKey is to make: it has none yet."""
+    return call.arn("key/mrk-" if call.params.raw("MultiRegion") is True else "key/")
 
 
 def _policy_of(key: RegionalKey) -> Policy:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from kms_local.cloudtrail import KMS_SOURCE, Event
 from kms_local.gate import Gate
+from kms_local.identities import Identity
 from kms_local.kms.appearance import key_names, seen_through
 from kms_local.kms.authorization import Authorizer
 from kms_local.kms.call import Call
@@ -47,7 +49,25 @@ class KmsService:
         if operation not in OPERATIONS:
             raise unknown_operation()
         caller = self.gate.verify(request, "kms")
-        members = PROTOCOL.decode(request)
+        with self.gate.trail.noting(self._event(caller, operation, entry)) as event:
+            try:
+                return await self._perform(caller, operation, PROTOCOL.decode(request), entry)
+            finally:
+                event.resource = entry.key_id
+
+    def _event(self, caller: Identity, operation: str, entry: Entry) -> Event:
+        return Event(
+            event_id=entry.request_id,
+            name=operation,
+            source=KMS_SOURCE,
+            region=self.gate.region,
+            account_id=self.gate.account_id,
+            caller=caller,
+            at=self.gate.now(),
+            read_only=operation.startswith(_READING),
+        )
+
+    async def _perform(self, caller: Identity, operation: str, members: JsonObject, entry: Entry) -> JsonObject:
         entry.describe(members)
         fate = await self.gate.suffer("kms", operation, lambda: self._key_names(members))
         call = self._call(members)

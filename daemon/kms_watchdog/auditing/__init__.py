@@ -1,0 +1,1 @@
+"""The regular review of an estate: what is there, what is wrong with it, and what has changed since the last one."""
