@@ -39,14 +39,14 @@ test-all: $(if $(filter test,$(AFTER)),,lint types layers) $(VENV)/.dev $(INTERO
 ifdef ARGS
 	$(PYTEST) -m "not catalogue and not image" $(ARGS)
 else
-	$(PYTEST) -m "$(SLOW)not catalogue and not image and not alone and not heavy and not computes" -n $(WORKERS)
 	@mkdir -p build; \
+	$(PYTEST) -m "$(SLOW)not catalogue and not image and not alone and not heavy and not computes" -n $(WORKERS); shared=$$?; \
 	echo "beside the next ones, at the lowest priority: those that only compute; they are told of in build/computing.log"; \
 	$(IDLY) $(PYTEST) -m computes -n 2 >build/computing.log 2>&1 & computing=$$!; trap "kill $$computing; exit 130" INT TERM; \
 	$(PYTEST) -m "$(SLOW)not catalogue and not image and alone" -n 2; waited=$$?; \
 	$(PYTEST) -m heavy -n 2; weighed=$$?; \
 	wait $$computing; computed=$$?; tail -n $$((computed ? 400 : 8)) build/computing.log; \
-	exit $$((waited || weighed || computed))
+	exit $$((shared || waited || weighed || computed))
 endif
 # Linux shares the processor among sessions first: one with a priority of its own gets what all others leave.
 IDLY := $(if $(wildcard /proc/self/autogroup),setsid sh -c 'echo 19 >/proc/self/autogroup; exec nice -n 19 "$$@"' idly,nice -n 19)
