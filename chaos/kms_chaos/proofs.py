@@ -1,10 +1,11 @@
-"""Read the runs of a state folder, and judge each again: what counts is what its journal proves, not what it says.
+"""Read the runs that are known here, and judge each again: what counts is what its journal proves, not what it says.
 
 A `verdict.json`, or a verdict in the journal, that is not what the journal proves is named, and the run does not count.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +17,8 @@ from kms_chaos.judge import judge
 from kms_chaos.judging.history import History
 from kms_watchdog import alarm_proofs
 from kms_watchdog.alarm_proofs import AlarmProof
-from kms_watchdog.drills.folder import DrillFolder, folders
+from kms_watchdog.drills.copies import all_folders
+from kms_watchdog.drills.folder import DrillFolder
 from kms_watchdog.drills.journal import Journal, JournalError, parse_all
 from kms_watchdog.drills.verdict import Judgement, Verdict
 from kms_watchdog.json_text import read_json
@@ -72,8 +74,8 @@ class Run:
 
 
 def read(state_dir: Path) -> Iterator[Run]:
-    """Yield every run of the state folder that left a journal or a verdict, in order of time."""
-    return (read_one(where) for where in folders(state_dir) if where.journal.is_file() or where.verdict.is_file())
+    """Yield every run that left a journal or a verdict, copies from the evidence store too, in order of time."""
+    return (read_one(where) for where in all_folders(state_dir) if where.journal.is_file() or where.verdict.is_file())
 
 
 def found(state_dir: Path) -> tuple[tuple[Proof, ...], tuple[Doubt, ...]]:
@@ -103,14 +105,14 @@ def read_one(where: DrillFolder) -> Run:
     except (JournalError, KeyError, TypeError, ValueError) as e:  # an edited chain, or records of another version
         why = " ".join(f"the journal is broken: {e}".split())
         return Run(folder=where, raw=raw, journal=None, found=Doubt(run_id=where.run_id, why=why), judgement=None)
-    why = _doubt(where, journal, judgement)
+    why = _doubt(where, raw, journal, judgement)
     training = bool(history.records[0].fields.get("training"))
     doubt = Doubt(run_id=where.run_id, why=why or (_OPEN if not journal.closed else _TRAINING), open=not why)
     found = doubt if why or training or not journal.closed else _proof(history, journal, judgement)
     return Run(folder=where, raw=raw, journal=journal, found=found, judgement=judgement)
 
 
-def _doubt(where: DrillFolder, journal: Journal, judgement: Judgement) -> str:
+def _doubt(where: DrillFolder, raw: bytes, journal: Journal, judgement: Judgement) -> str:
     """Return why the run does not count; empty when it does."""
     if judgement.run_id != where.run_id:
         return f"its journal is that of {judgement.run_id}"
@@ -119,7 +121,7 @@ def _doubt(where: DrillFolder, journal: Journal, judgement: Judgement) -> str:
     said = [str(r.fields["verdict"]) for r in journal.records if r.event == "verdict"]
     if said and said[-1] != judgement.verdict:
         return f"the journal says {said[-1]}, and proves {judgement.verdict}"
-    return _file_doubt(where, judgement)
+    return _file_doubt(where, judgement) or _manifest_doubt(where, raw)
 
 
 def _file_doubt(where: DrillFolder, judgement: Judgement) -> str:
@@ -133,6 +135,18 @@ def _file_doubt(where: DrillFolder, judgement: Judgement) -> str:
     proved = {name: value for name, value in judgement.to_json().items() if name in told}
     differs = [name for name in told if told[name] != proved[name]]
     return f"verdict.json says {differs[0]} {told[differs[0]]}, the journal {proved[differs[0]]}" if differs else ""
+
+
+def _manifest_doubt(where: DrillFolder, raw: bytes) -> str:
+    try:
+        listed = read_json(where.manifest.read_bytes())["files"][where.journal.name]["sha256"]
+    except FileNotFoundError:
+        return ""  # nobody has sealed it yet
+    except (ValueError, KeyError, TypeError) as e:
+        return f"{where.manifest.name} cannot be read: {type(e).__name__}"
+    if listed != hashlib.sha256(raw).hexdigest():
+        return f"its journal is not the one that {where.manifest.name} lists"
+    return ""
 
 
 def _proof(h: History, journal: Journal, judgement: Judgement) -> Proof:

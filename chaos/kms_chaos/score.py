@@ -25,6 +25,8 @@ SCHEMA = 1
 WINDOW = timedelta(days=35)
 """A month and some days: a monthly drill that is made up within its window has not expired."""
 TREND_MONTHS = 12
+TREND = timedelta(days=31 * TREND_MONTHS)
+"""What the trend goes back at the most."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

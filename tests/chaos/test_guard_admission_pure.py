@@ -26,7 +26,9 @@ from kms_chaos.run import Run, plan
 from kms_core.testing import ManualClock
 from kms_watchdog import aws
 from kms_watchdog.config import Settings
+from kms_watchdog.drills.copies import all_folders
 from kms_watchdog.drills.folder import folder
+from kms_watchdog.evidence.store import DirStore, StoreError
 from kms_watchdog.results import Kind, Reason
 
 pytestmark = pytest.mark.slow  # each makes clients of AWS
@@ -332,3 +334,28 @@ def test_in_production_payment_comes_last_and_somebody_else_agrees(played: Playe
     assert played.refused_before() == ["held-on-general", "approved"]
     played.run = general
     assert played.refused_before() == ["approved"]
+
+
+def test_what_other_machines_drilled_is_copied_before_payment_is_judged(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task that a trigger starts has an empty disk; a store out of reach is named where nothing else counts."""
+    (store := played.folder / "store" / "runs" / "20261124T031500Z-elsewhere" / "segments").mkdir(parents=True)
+    (store / "00000.ndjson").write_bytes(b"{}\n")
+    evidence = f'[drills]\nproduction = true\n[drills.evidence]\nstore = "dir:{played.folder / "store"}"'
+    played.settings = settings_of(played.folder, evidence)
+    said: list[str] = []
+    played.run = replace(played.run, settings=played.settings, say=said.append)
+
+    def refused() -> str:
+        (one,) = [one.detail for one in played.admission().ask({}) if one.guard == "held-on-general"]
+        return one
+
+    not_believed = refused()
+    monkeypatch.setattr(DirStore, "folders", lambda *_: (_ for _ in ()).throw(StoreError("ConnectTimeoutError")))
+    out_of_reach = refused()
+
+    assert said == [f"copying 1 run of other machines from dir:{played.folder / 'store'}"]
+    assert [one.run_id for one in all_folders(played.settings.state.dir)] == ["20261124T031500Z-elsewhere"]
+    assert not_believed.endswith("none has")
+    assert out_of_reach.endswith("none has (drills of other machines are not known: ConnectTimeoutError)")

@@ -50,15 +50,15 @@ class Audited:
         """Review it."""
         return CliRunner().invoke(audit, [*arguments, "--config", str(self.config)])
 
-    def whole(self) -> dict[str, Any]:
-        """Review it until all could be read: on a busy machine an answer may be too late. Return the document."""
+    def found(self, *arguments: str) -> tuple[int, dict[str, Any]]:
+        """Review it until all could be read: on a busy machine an answer may be too late. Return as `once`."""
         for _ in range(10):
-            code, document = self.found()
+            code, document = self.once(*arguments)
             if code != COULD_NOT_TELL:
-                return document
+                return code, document
         raise AssertionError(document["not_told"])
 
-    def found(self, *arguments: str) -> tuple[int, dict[str, Any]]:
+    def once(self, *arguments: str) -> tuple[int, dict[str, Any]]:
         """Review it; return exit code and document."""
         done = self.run("--format", "json", *arguments)
         return done.exit_code, json.loads(done.stdout)
@@ -291,11 +291,11 @@ def test_a_second_grant_on_the_same_key_is_new(audited: Audited) -> None:
 def test_a_review_that_is_not_whole_is_no_measure_for_the_next(audited: Audited) -> None:
     """What it could not see is not new when it is seen again."""
     untagged(audited)
-    first = audited.whole()
+    _, first = audited.found()
     fault = ask(audited.cloud.directory, "POST", "/faults", {"region": "eu-west-1", "error_code": "AccessDenied"})["id"]
-    half, _ = audited.found()
+    half, _ = audited.once()
     ask(audited.cloud.directory, "DELETE", f"/faults/{fault}")
-    third = audited.whole()
+    _, third = audited.found()
 
     assert half == 3
     assert [(one["id"], one["new"]) for one in third["findings"]] == [("K6", False)]
@@ -343,7 +343,7 @@ def test_what_cannot_be_read_is_no_all_clear(audited: Audited) -> None:
     audited.found()
     audited.cloud.client("cloudtrail").start_logging(Name=TRAIL)
     fault = ask(audited.cloud.directory, "POST", "/faults", {"region": "eu-west-1", "error_code": "AccessDenied"})["id"]
-    code, document = audited.found("--no-keep")
+    code, document = audited.once("--no-keep")
     ask(audited.cloud.directory, "DELETE", f"/faults/{fault}")
 
     assert code == 3
@@ -356,7 +356,7 @@ def test_a_trail_that_cannot_be_read_is_not_called_missing(audited: Audited) -> 
     """Nor is it well: nobody could tell."""
     members = {"service": "cloudtrail", "operation": "GetTrailStatus", "error_code": "AccessDeniedException"}
     fault = ask(audited.cloud.directory, "POST", "/faults", members)["id"]
-    code, document = audited.found("--no-keep")
+    code, document = audited.once("--no-keep")
     ask(audited.cloud.directory, "DELETE", f"/faults/{fault}")
 
     assert (code, document["findings"]) == (3, [])
@@ -367,7 +367,7 @@ def test_a_boundary_that_cannot_be_read_is_named(audited: Audited) -> None:
     """What roles may at most is then not known."""
     members = {"service": "iam", "operation": "GetPolicy", "error_code": "AccessDenied"}
     fault = ask(audited.cloud.directory, "POST", "/faults", members)["id"]
-    code, document = audited.found("--no-keep")
+    code, document = audited.once("--no-keep")
     ask(audited.cloud.directory, "DELETE", f"/faults/{fault}")
 
     assert code == 3
@@ -381,7 +381,7 @@ def test_what_is_refused_for_load_is_asked_again(audited: Audited) -> None:
         {"service": "cloudtrail", "operation": "LookupEvents", "error_code": "ThrottlingException", "times": 2},
     ]
     faults = {ask(audited.cloud.directory, "POST", "/faults", members)["id"] for members in late}
-    code, document = audited.found("--no-keep")
+    code, document = audited.once("--no-keep")
 
     left = {one["id"] for one in ask(audited.cloud.directory, "GET", "/faults")["faults"]}
     assert (code, document["not_told"], left & faults) == (0, {}, set())

@@ -25,6 +25,7 @@ from kms_watchdog.commands.options import chosen_estate, estate_option
 from kms_watchdog.config import ConfigError, Settings
 from kms_watchdog.drills import folder as folders
 from kms_watchdog.drills import journal
+from kms_watchdog.drills.copies import all_folders
 from kms_watchdog.drills.folder import DrillFolder
 from kms_watchdog.drills.journal import JournalError
 from kms_watchdog.drills.undo import UndoRecordError
@@ -97,7 +98,7 @@ def journal_of(where: DrillFolder) -> journal.Journal:
 
 
 def folder_of(which: str, settings: Callable[[], Settings]) -> DrillFolder:
-    """Return the folder of a run: by its path, or by its id in the configured state folder.
+    """Return the folder of a run: by its path, or by its id, of those that are known on this machine.
 
     Raises:
         DrillError: there is no such run.
@@ -105,7 +106,8 @@ def folder_of(which: str, settings: Callable[[], Settings]) -> DrillFolder:
     path = Path(which)
     if path.is_dir():
         return DrillFolder(path.resolve())
-    return run_folder(settings(), which)
+    known = {where.run_id: where for where in all_folders(settings().state.dir)}
+    return known.get(which) or run_folder(settings(), which)
 
 
 def run_folder(settings: Settings, run_id: str) -> DrillFolder:

@@ -15,8 +15,9 @@ from rich.text import Text
 from kms_chaos import drill, proofs
 from kms_chaos.alarm_sights import AlarmSight
 from kms_chaos.commands.options import BAD, UNCLEAR, config_option, explained, load, printer
+from kms_chaos.commands.other_machines import copy_from_store, offline_option
 from kms_chaos.export import scores
-from kms_chaos.score import Score, Standing, State, declared, score
+from kms_chaos.score import TREND, Score, Standing, State, declared, score
 from kms_core.clock import SystemClock
 
 _TONES = {State.PROVEN: "green", State.BROKE: "red", State.EXPIRED: "yellow", State.INCONCLUSIVE: "yellow"}
@@ -47,30 +48,34 @@ class _Days(click.ParamType[timedelta]):
     show_default=True,
     help="How to print it.",
 )
+@offline_option
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
-def command(config: Path, window: timedelta, form: str, *, as_json: bool) -> None:
+def command(config: Path, window: timedelta, form: str, *, offline: bool, as_json: bool) -> None:
     """Show which fault, region, key and alarm was proven within how many days.
 
+    Drills of other machines are counted too, where all keep their evidence in one store ([drills.evidence] store).
     Journals are judged again; a run whose verdict.json says something else is named, not counted. Never run, expired
     and inconclusive all count nothing. Below stands, for every alarm of the table in both systems, when a drill or
     kms-alarms prove last saw it fire; that does not change the exit code.
 
     \b
     Exit code 0: all that was declared is proven; 1: something broke, or a run cannot be believed;
-    3: something is not proven; 2: usage or configuration.
+    3: something is not proven, or the store cannot be read; 2: usage or configuration.
 
     \b
     Example:
       kms-chaos score --window 35d --format html > score.html
     """  # noqa: D301 - click wants the backspace character itself: it keeps lines as they are
     with explained():
-        settings = load(config)
+        settings, clock = load(config), SystemClock()
+        now_utc = clock.now_utc()
+        if not offline:
+            copy_from_store(settings, now_utc - TREND - window, clock)
         counts, doubts = proofs.found(settings.state.dir)
         of_alarms, more_doubts = proofs.found_of_alarms(settings.state.dir)
         wanted = declared(
             drill.every(settings.drills.folder), regions=settings.estate.regions, purposes=tuple(settings.keys)
         )
-        now_utc = SystemClock().now_utc()
         found = score(wanted, counts, (*doubts, *more_doubts), at_utc=now_utc, window=window, alarm_proofs=of_alarms)
         _print(found, "json" if as_json else form)
         raise SystemExit(_exit_code(found))

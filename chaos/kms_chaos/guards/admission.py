@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cached_property, partial
 
 from kms_chaos.alarms import AlarmBoard, reading_region
@@ -16,8 +16,13 @@ from kms_chaos.lease import DrillLease, FaultNote
 from kms_chaos.run import Run
 from kms_chaos.undo_record import MARGIN_SECONDS
 from kms_core.clock import Clock
+from kms_watchdog.drills.copies import copy_new
 from kms_watchdog.drills.folder import folder
+from kms_watchdog.evidence.choice import open_store
+from kms_watchdog.evidence.store import StoreError
 from kms_watchdog.identity import Identity, caller
+
+_LONGEST_RUN = timedelta(days=1)
 
 
 class Admission:
@@ -119,7 +124,20 @@ class Admission:
             return "not in production: any key may be drilled"
         run = self._run
         now_utc = self._clock.now_utc()
-        return blast_radius.held_on_general(self._settings.state.dir, run.drill, run.targets, run.purposes, now_utc)
+        return blast_radius.held_on_general(
+            self._settings.state.dir, run.drill, run.targets, run.purposes, now_utc,
+            not_copied=self._copy_others(now_utc) if blast_radius.LAST in run.purposes else "",
+        )  # fmt: skip
+
+    def _copy_others(self, now_utc: datetime) -> str:
+        """Copy what other machines ran: a task that a trigger starts has no run of its own. Return why if it failed."""
+        try:
+            store = open_store(self._settings, self._clock)
+            if store is not None:
+                copy_new(self._settings, store, now_utc - blast_radius.HELD_WITHIN - _LONGEST_RUN, self._run.say)
+        except StoreError as e:
+            return f"drills of other machines are not known: {e}"
+        return ""
 
     def _approved(self) -> str:
         run = self._run

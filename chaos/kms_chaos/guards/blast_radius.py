@@ -11,7 +11,8 @@ from kms_chaos.drill import Drill
 from kms_chaos.guards.checking import NotHeldError
 from kms_chaos.judge import judge
 from kms_watchdog.drills import journal
-from kms_watchdog.drills.folder import DrillFolder, folders
+from kms_watchdog.drills.copies import all_folders
+from kms_watchdog.drills.folder import DrillFolder
 from kms_watchdog.drills.journal import Journal, JournalError
 from kms_watchdog.drills.verdict import Verdict
 from kms_watchdog.json_text import read_json
@@ -31,17 +32,31 @@ def regions_are_armed(hurt: Sequence[str], *, armed: bool) -> str:
 
 
 def held_on_general(
-    state_dir: Path, drill: Drill, targets: Sequence[str], purposes: tuple[str, ...], now_utc: datetime
+    state_dir: Path,
+    drill: Drill,
+    targets: Sequence[str],
+    purposes: tuple[str, ...],
+    now_utc: datetime,
+    *,
+    not_copied: str = "",
 ) -> str:
-    """See that a drill with `payment` held lately without it, on the same regions.
+    """See that a drill with `payment` held lately without it, on the same regions, on this machine or another.
 
-    `targets` are the regions to hurt. A verdict alone is a claim: it counts when the run's journal is whole, was closed
-    by the drill itself, has the head that the verdict names, and gives the same verdict when it is judged again.
+    A verdict alone is a claim: it counts when the run's journal is whole, was closed by the drill itself, has the head
+    that the verdict names, and gives the same verdict when it is judged again.
+
+    Args:
+        state_dir: holds the runs of this machine, and copies of others'.
+        drill: what is to be run.
+        targets: the regions to hurt.
+        purposes: the keys.
+        now_utc: the time.
+        not_copied: why others' runs may be missing; empty: they are there.
     """
     if LAST not in purposes:
         return f"{LAST} is not among {', '.join(purposes)}"
-    reasons: list[str] = []
-    for where in reversed(folders(state_dir)):
+    reasons = [not_copied] if not_copied else []
+    for where in reversed(all_folders(state_dir)):
         try:
             ended_at_utc = _held_at(where, drill, targets)
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:  # a `JournalError` is a `ValueError`

@@ -115,7 +115,7 @@ def application_statements(given: Rendering, purposes: Sequence[str]) -> list[St
 
 def watchdog_statements(given: Rendering) -> list[Statement]:
     """Return what the watchdog may: to watch, and to read what drills elsewhere left as evidence."""
-    return [*_watch(given), *_read_evidence(given)]
+    return [*_watch(given), *read_evidence(given)]
 
 
 def _watch(given: Rendering) -> list[Statement]:
@@ -248,8 +248,8 @@ def _keep_evidence(given: Rendering) -> list[Statement]:
     ]
 
 
-def _read_evidence(given: Rendering) -> list[Statement]:
-    """Let the daemon read what drills of other machines left in the bucket, where there is one."""
+def read_evidence(given: Rendering) -> list[Statement]:
+    """Let a role read what drills of all machines left in the bucket, where there is one."""
     of_objects, of_the_bucket = actions.READ_EVIDENCE[:1], actions.READ_EVIDENCE[1:]
     return [
         statement

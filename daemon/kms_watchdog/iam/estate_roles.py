@@ -23,6 +23,7 @@ from kms_watchdog.estate.role_policies import (
     listen_to_topics,
     observe_managed_policies,
     purposes_by_role,
+    read_evidence,
     task_trust,
     watchdog_statements,
 )
@@ -193,7 +194,7 @@ def execution_statements(given: Rendering) -> list[Statement]:
 
 
 def audit_statements(given: Rendering) -> list[Statement]:
-    """Return what a review needs: to read keys, roles and the alarms' path, and to change nothing."""
+    """Return what a review needs: to read keys, roles, the alarms' path and evidence, and to change nothing."""
     return [
         allow("LookAtKeys", actions.OBSERVE_KEYS, _keys(given, "key/*")),
         allow("FindKeys", actions.FIND_KEYS, "*"),
@@ -203,6 +204,7 @@ def audit_statements(given: Rendering) -> list[Statement]:
         allow("LookAtAlarmPath", (*actions.OBSERVE_ALARM_PATH, *_REVIEW_ALARM_PATH), "*"),
         allow("CountCosts", actions.COUNT_METRICS, "*"),
         allow("LookAtTrails", (*actions.OBSERVE_TRAILS, *actions.LOOK_UP_CHANGES), "*"),
+        *read_evidence(given),
     ]
 
 

@@ -8,6 +8,9 @@ from functools import cached_property
 
 from kms_core.clock import Clock
 from kms_watchdog.config import Settings
+from kms_watchdog.drills import copies
+from kms_watchdog.evidence.choice import open_store
+from kms_watchdog.evidence.store import DirStore, StoreError
 from kms_watchdog.readiness import alarm_evidence, drill_evidence, estate_evidence, health_evidence, items
 from kms_watchdog.readiness.items import ITEMS, Answer, Evidence, Item, State
 from kms_watchdog.readiness.measurement import Measurement, MeasurementFile
@@ -56,6 +59,7 @@ class Checklist:
             case items.PERFORMANCE:
                 yield self._performance(now_utc)
             case _:
+                yield from self._of_others
                 runs = drill_evidence.judged_runs(self._settings.state.dir, now_utc - item.lasts)
                 yield from drill_evidence.evidence(item, runs, now_utc)
 
@@ -64,6 +68,24 @@ class Checklist:
         if not self._not_asked:
             return []
         return [Evidence(what="AWS", seen=self._not_asked, at_utc=now_utc, state=State.UNKNOWN)]
+
+    @cached_property
+    def _of_others(self) -> list[Evidence]:
+        """Copy the drills of other machines, and return that this could not be done; nothing if it could."""
+        now_utc, longest = (
+            self._clock.now_utc(),
+            max(items.BY_ID[each].lasts for each in (items.BREAKERS, items.FAILOVER)),
+        )
+        try:
+            store = open_store(self._settings, self._clock)
+            if store is None:
+                return []
+            if self._not_asked and not isinstance(store, DirStore):
+                return self._of_aws(now_utc)
+            copies.copy_new(self._settings, store, now_utc - longest, say=lambda _: None)
+        except StoreError as e:
+            return [Evidence(what="evidence store", seen=str(e), at_utc=now_utc, state=State.UNKNOWN)]
+        return []
 
     @cached_property
     def _estate(self) -> Mapping[str, list[Evidence]]:

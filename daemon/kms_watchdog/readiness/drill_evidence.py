@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from kms_watchdog.drills import journal
-from kms_watchdog.drills.folder import DrillFolder, folders
+from kms_watchdog.drills.copies import all_folders
+from kms_watchdog.drills.folder import DrillFolder
 from kms_watchdog.drills.follow import closed_view
 from kms_watchdog.drills.journal import JournalError, Record
 from kms_watchdog.drills.runs import RunView
@@ -44,7 +45,7 @@ class JudgedRun:
 
 def judged_runs(state_dir: Path, since_utc: datetime) -> Iterator[JudgedRun]:
     """Yield the closed runs that ended since then, oldest first; their journals are read whole, chain and all."""
-    for found in folders(state_dir):
+    for found in all_folders(state_dir):
         view = closed_view(found)
         if view is None or view.ended_at_utc is None or view.ended_at_utc < since_utc or view.verdict is None:
             continue
