@@ -118,7 +118,8 @@ class Bulk:
     ) -> int:
         """Do as `encrypt_stream`, from file to file; `target` appears, or is replaced, only when it is whole.
 
-        Its mode is 0600. A symbolic link in its place is itself replaced.
+        Content and name are on disk when this returns, so that `source` may be deleted. Its mode is 0600. A symbolic
+        link in its place is itself replaced.
 
         Raises:
             As `encrypt_stream`, and OSError: a file cannot be used; `target` is a directory, a pipe or a device.
@@ -157,18 +158,33 @@ class Bulk:
 
 
 @contextlib.contextmanager
+def _synced(folder: Path) -> Iterator[None]:
+    """Have the names in `folder` on disk after the block: who deletes the source next could else lose both to a crash.
+
+    A folder that cannot be synced is refused before the block.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
 def _appearing(target: Path) -> Iterator[IO[bytes]]:
     """Yield a file beside `target` that takes its name at the end, and is removed on failure. Mode 0600."""
     if target.exists() and not target.is_file():  # a name taken from a pipe or a device is not given back
         raise FileExistsError(errno.EEXIST, "is there, and is no regular file", str(target))
-    descriptor, name = tempfile.mkstemp(prefix=".kms-core-", suffix=".part", dir=target.parent)
-    part = Path(name)
-    try:
-        with open(descriptor, "wb") as file:  # noqa: PTH123 - of a descriptor, which a Path cannot open
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(target)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    with _synced(target.parent):
+        descriptor, name = tempfile.mkstemp(prefix=".kms-core-", suffix=".part", dir=target.parent)
+        part = Path(name)
+        try:
+            with open(descriptor, "wb") as file:  # noqa: PTH123 - of a descriptor, which a Path cannot open
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(target)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise

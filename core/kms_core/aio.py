@@ -129,9 +129,12 @@ class AsyncCore:
         *,
         purpose: str,
         context: Mapping[str, str],
+        frame_length: int = 65_536,
     ) -> int:
         """Do as `Core.encrypt_file`."""
-        return await self._threads.run(self._core.encrypt_file, source, target, purpose=purpose, context=context)
+        return await self._threads.run(
+            self._core.encrypt_file, source, target, purpose=purpose, context=context, frame_length=frame_length
+        )
 
     async def decrypt_file(
         self,

@@ -50,6 +50,10 @@ def test_the_same_calls_are_awaited(estate: FakeEstate, config: Any, tmp_path: P
         assert opened == [Opened(b"y")]
         (tmp_path / "clear").write_bytes(b"z" * 100_000)
         await core.encrypt_file(tmp_path / "clear", tmp_path / "sealed", purpose="general", context=CONTEXT)
+        with pytest.raises(ValueError, match="frame_length"):
+            await core.encrypt_file(
+                tmp_path / "clear", tmp_path / "none", purpose="general", context=CONTEXT, frame_length=0
+            )
         await core.decrypt_file(tmp_path / "sealed", tmp_path / "opened", purpose="general", context=CONTEXT)
         assert (tmp_path / "opened").read_bytes() == b"z" * 100_000
         assert (await core.self_check()).ok

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tracemalloc
 from pathlib import Path
 
@@ -278,6 +279,26 @@ def test_files_go_there_and_back(core: Core, tmp_path: Path) -> None:
     assert written == read == 160_000
     assert {path.name for path in tmp_path.iterdir()} == {"plain", "message", "back"}
     assert back.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_source_may_be_deleted_once_a_file_is_sealed(
+    core: Core, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Content first, then the name: a crash after that loses neither."""
+    (plain := tmp_path / "plain").write_bytes(b"x")
+    synced: list[tuple[str, bool]] = []
+    really = os.fsync
+
+    def note(descriptor: int) -> None:
+        synced.append((str(Path(f"/proc/self/fd/{descriptor}").readlink()), (tmp_path / "message").exists()))
+        really(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    core.encrypt_file(plain, tmp_path / "message", purpose="general", context=CONTEXT)
+
+    (part, early), folder = synced
+    assert (Path(part).suffix, early) == (".part", False)
+    assert folder == (str(tmp_path), True)
 
 
 @pytest.mark.parametrize(
