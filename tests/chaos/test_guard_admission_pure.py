@@ -339,9 +339,15 @@ def test_in_production_payment_comes_last_and_somebody_else_agrees(played: Playe
 def test_what_other_machines_drilled_is_copied_before_payment_is_judged(
     played: Played, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A task that a trigger starts has an empty disk; a store out of reach is named where nothing else counts."""
-    (store := played.folder / "store" / "runs" / "20261124T031500Z-elsewhere" / "segments").mkdir(parents=True)
-    (store / "00000.ndjson").write_bytes(b"{}\n")
+    """A task that a trigger starts has an empty disk; a store out of reach is named where nothing else counts.
+
+    What can have ended within 35 days is copied: what began within 36.
+    """
+    now_utc = played.run.clock.now_utc()
+    borders = {days: f"{now_utc - timedelta(days=days, seconds=second):%Y%m%dT%H%M%SZ}-x" for days, second in _BORDERS}
+    for run_id in borders.values():
+        (lines := played.folder / "store" / "runs" / run_id / "segments").mkdir(parents=True)
+        (lines / "00000.ndjson").write_bytes(b"{}\n")
     evidence = f'[drills]\nproduction = true\n[drills.evidence]\nstore = "dir:{played.folder / "store"}"'
     played.settings = settings_of(played.folder, evidence)
     said: list[str] = []
@@ -356,6 +362,9 @@ def test_what_other_machines_drilled_is_copied_before_payment_is_judged(
     out_of_reach = refused()
 
     assert said == [f"copying 1 run of other machines from dir:{played.folder / 'store'}"]
-    assert [one.run_id for one in all_folders(played.settings.state.dir)] == ["20261124T031500Z-elsewhere"]
+    assert [one.run_id for one in all_folders(played.settings.state.dir)] == [borders[35]]
     assert not_believed.endswith("none has")
     assert out_of_reach.endswith("none has (drills of other machines are not known: ConnectTimeoutError)")
+
+
+_BORDERS = ((35, 86_000), (36, 60))
