@@ -332,6 +332,8 @@ def test_in_production_payment_comes_last_and_somebody_else_agrees(played: Playe
     )
 
     assert played.refused_before() == ["held-on-general", "approved"]
+    (told,) = [one.detail for one in played.admission().ask({}) if one.guard == "held-on-general"]
+    assert told.endswith("none has")
     played.run = general
     assert played.refused_before() == ["approved"]
 
@@ -357,6 +359,12 @@ def test_what_other_machines_drilled_is_copied_before_payment_is_judged(
         (one,) = [one.detail for one in played.admission().ask({}) if one.guard == "held-on-general"]
         return one
 
+    general = played.run.drill.workload.model_copy(update={"purposes": ("general",)})
+    with_payment = played.run
+    played.run = replace(with_payment, drill=with_payment.drill.model_copy(update={"workload": general}))
+    assert refused() == "payment is not among general"
+    assert said == []
+    played.run = with_payment
     not_believed = refused()
     monkeypatch.setattr(DirStore, "folders", lambda *_: (_ for _ in ()).throw(StoreError("ConnectTimeoutError")))
     out_of_reach = refused()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ from kms_chaos.judge import judge
 from kms_chaos.testing import END, RUN_ID, STARTED, TARGET, Story, drill, held_story, of
 from kms_core.testing import ManualClock
 from kms_watchdog.config import Settings, load
-from kms_watchdog.drills.copies import LARGEST_FILE_BYTES, all_folders, copies_dir, copy_new
+from kms_watchdog.drills.copies import all_folders, copies_dir, copy_new
+from kms_watchdog.drills.elsewhere import LARGEST_JOURNAL_BYTES
 from kms_watchdog.drills.folder import DrillFolder, folder
 from kms_watchdog.drills.verdict import Verdict
 from kms_watchdog.evidence.choice import open_store
@@ -162,9 +164,107 @@ def test_what_began_before_is_left_where_it_is(estate: Estate) -> None:
     estate.ran()
     estate.ran(run_id="undated")
 
-    estate.copy(since_utc=STARTED + DAYS)
+    estate.copy(since_utc=STARTED + timedelta(seconds=1))
+    later = estate.known()
+    estate.copy(since_utc=STARTED)
 
-    assert estate.known() == ["undated"]
+    assert later == ["undated"]
+    assert estate.known() == [RUN_ID, "undated"]
+
+
+def test_runs_are_in_order_of_time_wherever_they_are(estate: Estate) -> None:
+    """The names begin with it; a draft that somebody left, or a file, is no run."""
+    names = [f"2026112{day}T031500Z-x" for day in (5, 6, 7)]
+    for name in (names[0], names[2]):
+        estate.ran(run_id=name)
+    folder(estate.settings.state.dir, names[1]).path.mkdir(parents=True)
+    estate.copy()
+    copies = copies_dir(estate.settings.state.dir)
+    (copies / f".{names[0]}.7").mkdir()
+    (copies / "20261128T031500Z-a-file").write_text("")
+
+    assert estate.known() == names
+    assert [path.stat().st_mode & 0o777 for path in (copies, copies / names[0])] == [0o750, 0o750]
+
+
+def test_a_run_without_a_line_is_left_for_the_next_time(estate: Estate) -> None:
+    """Its machine has not sent the first one yet; hidden files are drafts."""
+    inside = Path(str(estate.store.place).removeprefix("dir:")) / "runs" / RUN_ID
+    inside.mkdir(parents=True)
+    (inside / "a.json").write_text("{}")
+
+    estate.copy()
+    none_yet = estate.known()
+    (inside / "segments").mkdir()
+    (inside / "segments" / "00000.ndjson").write_bytes(b"[]\n")
+    (inside / ".draft").write_text("")
+    estate.copy()
+
+    assert none_yet == []
+    (copied,) = all_folders(estate.settings.state.dir)
+    assert {path.name: path.read_bytes() for path in copied.path.iterdir()} == {
+        "a.json": b"{}",
+        "journal.ndjson": b"[]\n",
+    }
+
+
+@pytest.mark.parametrize("first", [b"", b"{", b"[]", b"{}", b'{"config": 7}'])
+def test_a_run_that_does_not_say_whose_it_is_is_copied_and_named(estate: Estate, first: bytes) -> None:
+    """To leave out what cannot be read would hide it."""
+    inside = Path(str(estate.store.place).removeprefix("dir:")) / "runs" / RUN_ID
+    inside.mkdir(parents=True)
+    (inside / "manifest.json").write_text("{}")
+    (inside / "journal.ndjson").write_bytes(first + b"\n" * bool(first))
+
+    estate.copy()
+
+    (doubt,) = estate.doubts()
+    assert doubt.startswith("the journal is broken")
+    assert estate.copy() == []
+
+
+def test_the_journal_is_what_was_sealed_whatever_was_streamed(estate: Estate) -> None:
+    """Segments are how the lines came to the store; they may have been lost since."""
+    where = estate.ran()
+    streamed = Path(str(estate.store.place).removeprefix("dir:")) / "runs" / RUN_ID / "segments"
+    for segment in streamed.iterdir():
+        segment.unlink()
+
+    estate.copy()
+
+    (copied,) = all_folders(estate.settings.state.dir)
+    assert copied.journal.read_bytes() == where.journal.read_bytes()
+
+
+def test_two_that_copy_at_once_do_not_disturb_each_other(estate: Estate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who comes second finds the run there; what a dead one left of the same name is gone over."""
+    estate.ran()
+    copies = copies_dir(estate.settings.state.dir)
+    (left := copies / f".{RUN_ID}.{os.getpid()}").mkdir(parents=True)
+    (left / "half").write_text("")
+    really = Path.rename
+
+    def too_late(draft: Path, target: Path) -> Path:
+        really(draft, target)
+        raise OSError(39, "Directory not empty")
+
+    monkeypatch.setattr(Path, "rename", too_late)
+    estate.copy()
+
+    assert estate.counts() == [RUN_ID]
+    assert [path.name for path in copies.iterdir()] == [RUN_ID]
+    assert not (copies / RUN_ID / "half").exists()
+
+
+def test_what_stands_in_the_place_of_a_copy_is_said(estate: Estate) -> None:
+    """A file of a run's name is nobody's run."""
+    estate.ran()
+    (copies := copies_dir(estate.settings.state.dir)).mkdir()
+    (copies / RUN_ID).write_text("")
+
+    with pytest.raises(StoreError, match="cannot be copied"):
+        estate.copy()
+    assert [path.name for path in copies.iterdir()] == [RUN_ID]
 
 
 def test_a_run_that_is_not_sealed_is_known_by_its_lines_and_counts_later(estate: Estate) -> None:
@@ -217,18 +317,26 @@ def test_a_name_that_no_run_has_is_not_copied(tmp_path: Path, estate: Estate, na
 def test_a_file_larger_than_any_drills_is_not_read(tmp_path: Path, estate: Estate) -> None:
     """Memory is bounded by what a drill leaves, not by what somebody put there; and nothing is half copied."""
 
-    class Huge(DirStore):
+    class Sized(DirStore):
+        size, read = LARGEST_JOURNAL_BYTES + 1, False
+
         def sizes(self, prefix: str = "") -> dict[str, int]:
-            return dict.fromkeys(super().sizes(prefix), LARGEST_FILE_BYTES + 1)
+            return dict.fromkeys(super().sizes(prefix), self.size)
 
         def get(self, name: str) -> bytes:
-            pytest.fail(f"{name} was read")
+            self.read = True
+            return super().get(name)
 
     estate.ran()
+    store = Sized(tmp_path / "store")
 
-    with pytest.raises(StoreError, match=f"has {LARGEST_FILE_BYTES + 1} bytes"):
-        copy_new(estate.settings, Huge(tmp_path / "store"), LONG_AGO, lambda _: None)
+    with pytest.raises(StoreError, match=f"has {LARGEST_JOURNAL_BYTES + 1} bytes"):
+        copy_new(estate.settings, store, LONG_AGO, lambda _: None)
+    assert not store.read
     assert list(copies_dir(estate.settings.state.dir).iterdir()) == []
+    store.size = LARGEST_JOURNAL_BYTES
+    copy_new(estate.settings, store, LONG_AGO, lambda _: None)
+    assert estate.counts() == [RUN_ID]
 
 
 def test_a_store_that_fails_half_way_leaves_no_half_run(tmp_path: Path, estate: Estate) -> None:
@@ -259,14 +367,15 @@ def test_a_state_folder_that_takes_nothing_is_said(estate: Estate) -> None:
 
 
 def test_a_bucket_is_read_as_a_folder_is(tmp_path: Path, moto_aws: None) -> None:
-    """Streamed, sealed, and copied from S3."""
+    """Streamed, sealed, and copied from S3, where an object may bear any name."""
     config = configured(tmp_path, f"s3://{BUCKET}/kms")
     settings = load(config)
-    make_bucket(settings)
+    s3 = make_bucket(settings)
     store = open_store(settings, ManualClock(start_utc=NOW))
     assert store is not None
     estate = Estate(tmp_path / "here", settings, config, tmp_path / "there", store)
     estate.ran()
+    s3.put_object(Bucket=BUCKET, Key=f"kms/runs/{RUN_ID}/..", Body=b"x")
 
     estate.copy()
 

@@ -21,13 +21,12 @@ from typing import Any
 
 from kms_watchdog.config import Settings
 from kms_watchdog.drills import folder as folders
+from kms_watchdog.drills.elsewhere import LARGEST_JOURNAL_BYTES
 from kms_watchdog.drills.folder import RUN_ID, DrillFolder
 from kms_watchdog.durable import make_folders
 from kms_watchdog.evidence.store import RUNS, Store, StoreError
 from kms_watchdog.json_text import read_json
 
-LARGEST_FILE_BYTES = 64 * 1024 * 1024
-"""The journal of a drill of an hour; a larger file is not read into memory."""
 AT_A_TIME = 8
 """Runs that are copied at once: fewer than a client of botocore has connections (ten)."""
 _JOURNAL, _MANIFEST, _SEGMENTS = "journal.ndjson", "manifest.json", "segments/"
@@ -130,11 +129,11 @@ class _Copier:
         prefix = f"{RUNS}/{run_id}/"
         sizes = {name.removeprefix(prefix): size for name, size in self.store.sizes(prefix).items()}
         for name, size in sizes.items():
-            if size > LARGEST_FILE_BYTES:
+            if size > LARGEST_JOURNAL_BYTES:
                 raise StoreError(f"{self.store.place}: {prefix}{name} has {size} bytes: no drill's file is so large")
         get = partial(_get, self.store, prefix)
         files = {name: get(name) for name in sizes if "/" not in name and not name.startswith(".")}
-        raw = files.get(_JOURNAL) or b"".join(get(name) for name in sorted(sizes) if name.startswith(_SEGMENTS))
+        raw = files.get(_JOURNAL) or b"".join(get(name) for name in sizes if name.startswith(_SEGMENTS))
         if not raw and _MANIFEST not in files:
             return None
         return {**files, _JOURNAL: raw} if _account_of(raw) in {None, self.account_id} else {}
