@@ -22,7 +22,13 @@ _DECODER = (
     "core/test_core_messages.py",
     "core/test_core_streams.py",
 )
-_EVALUATOR = ("alarms/test_evaluate.py", "alarms/test_evaluate_borders.py", "alarms/test_evaluate_metric_math.py")
+_OPENING = (*_DECODER, "core/test_message_interop.py", "core/test_hostile_callers_and_messages.py")
+_EVALUATOR = (
+    "alarms/test_evaluate.py",
+    "alarms/test_evaluate_borders.py",
+    "alarms/test_evaluate_metric_math.py",
+    "alarms/test_metric_math_borders.py",
+)
 
 PLAN: dict[str, tuple[str, ...]] = {
     "judge": _JUDGE,
@@ -69,8 +75,8 @@ PLAN: dict[str, tuple[str, ...]] = {
     "kms_core._regions": (*_ROUTER, "core/test_fair_judgement.py", "core/test_core_start.py"),
     "kms_core._cursor": _DECODER,
     "kms_core.message": _DECODER,
-    "kms_core._open": _DECODER,
-    "kms_core.suites": _DECODER,
+    "kms_core._open": _OPENING,
+    "kms_core.suites": _OPENING,
     # What says that something is wrong: the fold of health, the evaluator of alarms, the ledger of scheduled drills.
     "kms_watchdog.health": ("daemon/test_health_fold.py", "daemon/test_health_borders.py"),
     "kms_alarms.evaluate": _EVALUATOR,
