@@ -8,6 +8,7 @@ _BREAKER = (
     "core/test_breaker.py",
     "core/test_breaker_borders.py",
     "core/test_breakers_forced.py",
+    "core/test_breakers_of_regions.py",
 )
 _ROUTER = (
     "core/test_order.py",
