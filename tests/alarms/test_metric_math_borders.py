@@ -14,7 +14,7 @@ DEEPEST = 64
 
 
 def value_of(text: str, *, times: list[float] = TIMES) -> Any:
-    found = parse(text).evaluate(Scope(SERIES, ("a", "b"), times, 10))
+    found: Any = parse(text).evaluate(Scope(SERIES, ("a", "b"), times, 10))
     return dict(found) if hasattr(found, "items") else found
 
 
@@ -35,6 +35,8 @@ def value_of(text: str, *, times: list[float] = TIMES) -> Any:
         ("IF(0, 2)", {}),
         ("-2 ^ 2", 4.0),
         ("PERIOD(b) + 1", 11.0),
+        ("(0 || 3)", 1.0),
+        ("ABS(0 || 3)", 1.0),
     ],
 )
 def test_operators_turn_where_they_should(text: str, expected: object) -> None:
@@ -80,10 +82,11 @@ def test_reducers_take_what_has_data(text: str, expected: object) -> None:
 @pytest.mark.parametrize("text", ["a + 0", "a * zero", "SUM([a, b])", "FILL(a, 0)", "IF(FILL(a, 0) >= 0, a)"])
 def test_a_result_is_in_order_of_time(text: str) -> None:
     """Whatever the order in which points came."""
-    found = list(value_of(text))
+    late = [3.0, 16.0]  # a set of these two has the later one first
+    scope = Scope({"a": dict.fromkeys(reversed(late), 1.0), "b": {}, "zero": dict.fromkeys(late, 0.0)}, (), late, 10)
+    found = parse(text).evaluate(scope)
 
-    assert found == sorted(found)
-    assert found
+    assert list(found) == late  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -116,6 +119,13 @@ def test_what_has_no_result_is_no_data(text: str) -> None:
     assert value_of(text) == {}
 
 
+def test_a_point_that_is_no_number_has_no_whole_one() -> None:
+    """Whoever sent it."""
+    scope = Scope({"a": {0.0: float("nan"), 10.0: 1.5}}, ("a",), TIMES, 10)
+
+    assert parse("CEIL(a)").evaluate(scope) == {10.0: 2.0}
+
+
 @pytest.mark.parametrize("number", ["1.", "1.5", ".5", "1e2", "1.5E+2", "25e-1"])
 def test_numbers_are_read_as_they_are_written(number: str) -> None:
     """With and without a fraction or an exponent."""
@@ -133,8 +143,9 @@ def test_as_long_and_as_deep_as_may_be() -> None:
     assert value_of("+".join(["(1)"] * 200)) == 200.0
     with pytest.raises(MetricMathError, match="2048 characters, not 2049"):
         parse(longest + " ")
-    with pytest.raises(MetricMathError, match="too deeply"):
-        parse(f"({deepest})")
+    for text in (f"({deepest})", "+".join(["(1)"] * 200) + f"+({deepest})"):
+        with pytest.raises(MetricMathError, match="too deeply"):
+            parse(text)
 
 
 @pytest.mark.parametrize(

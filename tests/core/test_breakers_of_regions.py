@@ -44,7 +44,7 @@ class World:
 
     def told(self) -> list[tuple[str, str, str, str]]:
         """What was told since the last time: region, old, new, cause."""
-        found = [(event.region, event.old, event.new, event.cause) for event in self.events]
+        found: list[tuple[str, str, str, str]] = [(one.region, one.old, one.new, one.cause) for one in self.events]
         self.events.clear()
         return found
 
