@@ -478,9 +478,9 @@ def play_all(stand: Stand, situations: Sequence[Situation]) -> None:
     """See situations through that are planted at the same time."""
     with ThreadPoolExecutor(len(situations)) as threads:
         playing = [threads.submit(play, stand, one) for one in situations]
-        wrong = [error for one in playing if isinstance(error := one.exception(), Exception)]
+        wrong = [error for one in playing if (error := one.exception()) is not None]
     if wrong:
-        raise ExceptionGroup(f"{len(wrong)} of {len(situations)} situations", wrong)
+        raise BaseExceptionGroup(f"{len(wrong)} of {len(situations)} situations", wrong)
 
 
 # -- putting it up --------------------------------------------------------------------------------------------------
