@@ -23,7 +23,7 @@ _DECODER = (
     "core/test_core_messages.py",
     "core/test_core_streams.py",
 )
-_OPENING = (*_DECODER, "core/test_message_interop.py", "core/test_hostile_callers_and_messages.py")
+_OPENING = (*_DECODER, "core/test_opening_rules.py", "core/test_message_interop.py")
 _EVALUATOR = (
     "alarms/test_evaluate.py",
     "alarms/test_evaluate_borders.py",
