@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 from guard_kit import NOW, moto_aws, settings_of
-from lease_kit import ESTATE, TABLE, TTL, dynamo, make_table, row
+from lease_kit import ESTATE, TABLE, TTL, LossyClient, dynamo, make_table, row
 
 from kms_alarms.drill_lease import LeaseHeldError, no_drill_in_the_estate
 from kms_chaos.guards import RefusedError
@@ -27,30 +27,6 @@ pytestmark = pytest.mark.slow  # each with a table of its own
 __all__ = ["moto_aws"]
 
 LEASE, SLOT = f"lease#{ESTATE}", "failover/2026-12"
-
-
-class LossyClient:
-    """DynamoDB behind a network that loses what it is told to lose: the answer (the request arrived), or all of it."""
-
-    def __init__(self, client: Any) -> None:
-        self.client, self.calls = client, list[str]()
-        self.lose: Callable[[str], str] = lambda _: ""
-        self.refuse: Callable[[str], Exception | None] = lambda _: None
-        self.before: Callable[[str], None] = lambda _: None
-
-    def __getattr__(self, name: str) -> Any:
-        def call(**arguments: Any) -> Any:
-            self.calls.append(name)
-            self.before(name)
-            if error := self.refuse(name):
-                raise error
-            lost = self.lose(name)
-            answer = None if lost == "request" else getattr(self.client, name)(**arguments)
-            if lost:
-                raise ReadTimeoutError(endpoint_url="https://dynamodb")
-            return answer
-
-        return call
 
 
 @pytest.fixture

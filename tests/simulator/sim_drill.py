@@ -166,6 +166,9 @@ def drill(where: Surroundings, run: Run) -> int:
         return REFUSED
     except ToxiproxyError:
         return USAGE
+    finally:
+        if isinstance(lease, FileLease):
+            lease.release()  # as the kernel does for the dead: who unwinds may die again before he comes to it
 
 
 _NO_BOARD: Any = None  # nothing of the stage that would read alarms is set up

@@ -26,7 +26,7 @@ from kms_core.errors import KmsCoreError
 from kms_core.testing import FakeEstate, core_over
 from kms_watchdog.drills import journal, undo
 from kms_watchdog.drills.folder import folders
-from kms_watchdog.drills.slots import SlotState
+from kms_watchdog.drills.slots import REFUSED_AGAIN_AFTER, SlotState
 from kms_watchdog.health import Status
 
 CALM_DAYS = 8
@@ -37,6 +37,9 @@ HEAL_SECONDS = 150.0
 """A fault is gone so long after its time is up, where daemon and Toxiproxy can do their work: the look of every minute,
 a healer that is killed once, its pause, and the next."""
 SHORTEST_WINDOW = 2 * DAY
+LEARNT = REFUSED_AGAIN_AFTER.total_seconds() + 10 * MINUTE
+"""So long after a slot is due its host knows who fills it: refused because another one drills, it asks again an hour
+later, and looks at slots every few minutes then."""
 PURPOSES = ("general", "payment")
 
 
@@ -289,7 +292,7 @@ class Simulation:
             for slot, state, due_at in rows:
                 states.setdefault(slot, [])
                 due = due_at - BEGAN_UTC.timestamp()
-                if state == SlotState.MISSED and host.was_unwell_throughout(due + 5 * MINUTE, due + SHORTEST_WINDOW):
+                if state == SlotState.MISSED and host.was_unwell_throughout(due + LEARNT, due + SHORTEST_WINDOW):
                     continue  # its daemon was away all the time, and does not ask the table what others did
                 states[slot].append(state)
                 done[slot] += state == SlotState.DONE
