@@ -65,7 +65,7 @@ PLAN: dict[str, tuple[str, ...]] = {
     "guards.watch": ("test_guard_watch.py",),
     "lease": _LEASE,
     "lease_file": _LEASE,
-    "lease_dynamo": ("test_lease_dynamo.py", *_LEASE),
+    "lease_dynamo": ("test_lease_dynamo.py", "test_lease_dynamo_borders.py", *_LEASE),
     "conductor": ("test_conductor.py",),
     "commands.catalogue": ("test_catalogue_command.py",),
     # The core's breaker, its choice of a region, its decoder.
