@@ -177,6 +177,32 @@ def test_refusals_and_mistakes_have_their_place_among_the_worst(
     assert catalogue(config, FIRST, SECOND).exit_code == code
 
 
+def test_what_was_refused_is_tried_once_more_after_the_others(drills: Drills, config: Path) -> None:
+    """A live breaker that was open for a moment is no reason to go without that drill's proof for a month."""
+    drills.does(FIRST, 'if [ "$(grep -c region-blackhole calls)" = 1 ]; then echo "not well" >&2; exit 4; fi')
+    drills.says(SECOND, 4, "still not well")
+    told = CliRunner().invoke(command, [FIRST, SECOND, THIRD, "--config", str(config), "--json"])
+
+    assert drills.ran == [FIRST, SECOND, THIRD, FIRST, SECOND]
+    assert [(one["drill"], one["exit_code"]) for one in json.loads(told.stdout)] == [
+        (THIRD, 0),
+        (FIRST, 0),
+        (SECOND, 4),
+    ]
+    assert told.exit_code == 4
+
+
+def test_who_was_refused_last_is_not_asked_again_at_once(drills: Drills, config: Path) -> None:
+    """Nothing has happened since that would change the answer; nor is anybody asked who broke or could not tell."""
+    drills.ends(FIRST, 1, "BROKE", CLAIMS[0])
+    drills.ends(SECOND, 3, "INCONCLUSIVE", CLAIMS[0])
+    drills.says(THIRD, 4, "not well")
+
+    CliRunner().invoke(command, [FIRST, SECOND, THIRD, "--config", str(config)])
+
+    assert drills.ran == [FIRST, SECOND, THIRD]
+
+
 def test_a_refusal_tells_its_reason(drills: Drills, config: Path) -> None:
     """The last line that the drill said, in the table and in the JSON; without a verdict, or a run."""
     (config.parent / "program" / f"{SECOND}.json").unlink()

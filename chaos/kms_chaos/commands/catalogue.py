@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kms_chaos import drill
-from kms_chaos.commands.options import UNCLEAR, config_option, explained, load, printer
+from kms_chaos.commands.options import REFUSED, UNCLEAR, config_option, explained, load, printer
 from kms_core.clock import Clock, SystemClock
 from kms_watchdog.drills.verdict import Verdict
 
@@ -51,7 +51,8 @@ def command(names: tuple[str, ...], config: Path, region: str | None, *, arm: bo
     """Run every drill that there is, or those named, one after the other.
 
     Each is a `kms-chaos run` of its own, with its own folder, journal and report. What broke does not keep the next
-    from running; Ctrl-C ends the one that runs, which restores first, and the catalogue with it.
+    from running, and what was refused is tried once more after the others: an estate that was not well for a moment is
+    by then. Ctrl-C ends the one that runs, which restores first, and the catalogue with it.
 
     \b
     Examples:
@@ -85,12 +86,24 @@ def _exit_code(ran: Sequence[Ran], wanted: int) -> int:
 
 
 def _run_all(wanted: Sequence[str], options: Sequence[str], console: Console, clock: Clock) -> Iterator[Ran]:
+    refused: list[Ran] = []
     with _Interrupts() as interrupts:
         for number, name in enumerate(wanted, 1):
             if interrupts.told:
-                return
+                break
             console.print(f"{number}/{len(wanted)} {name}", style="dim", highlight=False)
             ran = _run(name, options, clock, interrupts)
+            console.print(_line(ran))
+            if ran.code == REFUSED and number < len(wanted):
+                refused.append(ran)
+            else:
+                yield ran
+        for before in refused:
+            if interrupts.told:
+                yield before
+                continue
+            console.print(f"once more {before.drill}", style="dim", highlight=False)
+            ran = _run(before.drill, options, clock, interrupts)
             console.print(_line(ran))
             yield ran
 
