@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError, ReadTimeoutError
 from guard_kit import NOW, moto_aws, settings_of
-from lease_kit import ESTATE, TABLE, TTL, LossyClient, dynamo, make_table, row
+from lease_kit import ESTATE, TABLE, TTL, dynamo, row
+from lossy_table import LossyClient, acquired, lossy_table
 
 from kms_alarms.drill_lease import LeaseHeldError, no_drill_in_the_estate
 from kms_chaos.guards import RefusedError
@@ -18,7 +19,6 @@ from kms_chaos.halt import Halt, HaltedError
 from kms_chaos.lease import FaultNote, FencedError, LeaseUnreachableError
 from kms_chaos.lease_dynamo import DynamoLease
 from kms_core.testing import ManualClock
-from kms_watchdog import aws
 from kms_watchdog.config import LeaseTable
 
 pytestmark = pytest.mark.slow  # each with a table of its own
@@ -35,15 +35,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def client(tmp_path: Path, moto_aws: None) -> LossyClient:
-    found = LossyClient(aws.client(settings_of(tmp_path), "dynamodb", "us-west-1"))
-    make_table(found.client)
-    return found
-
-
-def acquired(client: LossyClient, clock: ManualClock, run_id: str = "run-1") -> DynamoLease:
-    lease = dynamo(client, clock, run_id)
-    assert lease.try_acquire()
-    return lease
+    return lossy_table(tmp_path)
 
 
 def taken_over(client: LossyClient, clock: ManualClock, run_id: str = "run-2") -> DynamoLease:

@@ -7,15 +7,14 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from guard_kit import NOW, moto_aws, settings_of
-from lease_kit import ESTATE, TABLE, TTL, LossyClient, dynamo, make_table, row
+from guard_kit import NOW, moto_aws
+from lease_kit import ESTATE, TABLE, TTL, dynamo, row
+from lossy_table import LossyClient, acquired, lossy_table
 
 from kms_chaos.guards import RefusedError
 from kms_chaos.halt import Halt
 from kms_chaos.lease import FencedError, LeaseUnreachableError
-from kms_chaos.lease_dynamo import DynamoLease
 from kms_core.testing import ManualClock
-from kms_watchdog import aws
 
 pytestmark = pytest.mark.slow  # each with a table of its own
 
@@ -31,15 +30,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 def client(tmp_path: Path, moto_aws: None) -> LossyClient:
-    found = LossyClient(aws.client(settings_of(tmp_path), "dynamodb", "us-west-1"))
-    make_table(found.client)
-    return found
-
-
-def acquired(client: LossyClient, clock: ManualClock, run_id: str = "run-1") -> DynamoLease:
-    lease = dynamo(client, clock, run_id)
-    assert lease.try_acquire()
-    return lease
+    return lossy_table(tmp_path)
 
 
 def written(client: LossyClient, pk: str, **attributes: str) -> None:

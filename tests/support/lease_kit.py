@@ -2,44 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import ReadTimeoutError
 
 from kms_chaos.lease_dynamo import DynamoLease
 from kms_core.clock import Clock
 
 TABLE, ESTATE = "kms-drills", "production"
 TTL = 30.0
-
-
-class LossyClient:
-    """DynamoDB behind a network that loses what it is told to lose: the answer (the request arrived), or all of it."""
-
-    def __init__(self, client: Any) -> None:
-        self.client, self.calls = client, list[str]()
-        self.asked: list[dict[str, Any]] = []
-        self.lose: Callable[[str], str] = lambda _: ""
-        self.refuse: Callable[[str], Exception | None] = lambda _: None
-        self.before: Callable[[str], None] = lambda _: None
-
-    def __getattr__(self, name: str) -> Any:
-        def call(**arguments: Any) -> Any:
-            self.calls.append(name)
-            self.asked.append(arguments)
-            self.before(name)
-            if error := self.refuse(name):
-                raise error
-            lost = self.lose(name)
-            answer = None if lost == "request" else getattr(self.client, name)(**arguments)
-            if lost:
-                raise ReadTimeoutError(endpoint_url="https://dynamodb")
-            return answer
-
-        return call
 
 
 def make_table(client: Any) -> None:
