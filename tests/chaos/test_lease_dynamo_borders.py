@@ -125,6 +125,27 @@ def test_who_loses_the_race_for_an_abandoned_one_waits_for_the_winner(client: Lo
     assert third.try_acquire()
 
 
+def test_who_waits_and_loses_the_race_is_refused_by_the_winner(client: LossyClient, clock: ManualClock) -> None:
+    """At the next look, which sees another number: somebody drills."""
+    acquired(client, clock)
+    other = LossyClient(client.client)
+
+    def jump_in(name: str) -> None:
+        if name == "update_item":
+            other.before = lambda _: None
+            second = dynamo(client, clock, "run-2")
+            assert not second.try_acquire()
+            clock.advance(TTL)
+            assert second.try_acquire()
+
+    other.before = jump_in
+    with pytest.raises(RefusedError, match="was renewed just now"):
+        dynamo(other, clock, "run-3").acquire(Halt())
+
+    assert other.calls[-2:] == ["update_item", "get_item"]
+    assert row(client, LEASE)["run"] == "run-2"
+
+
 def test_a_row_that_is_as_it_was_before_a_lost_race_is_looked_at_anew(client: LossyClient, clock: ManualClock) -> None:
     """A table that was restored may show the old number again: what was counted for it then is over."""
     acquired(client, clock)
