@@ -88,24 +88,23 @@ def _exit_code(ran: Sequence[Ran], wanted: int) -> int:
 def _run_all(wanted: Sequence[str], options: Sequence[str], console: Console, clock: Clock) -> Iterator[Ran]:
     refused: list[Ran] = []
     with _Interrupts() as interrupts:
+
+        def turn(announced: str, name: str) -> Ran:
+            console.print(f"{announced} {name}", style="dim", highlight=False)
+            ran = _run(name, options, clock, interrupts)
+            console.print(_line(ran))
+            return ran
+
         for number, name in enumerate(wanted, 1):
             if interrupts.told:
                 break
-            console.print(f"{number}/{len(wanted)} {name}", style="dim", highlight=False)
-            ran = _run(name, options, clock, interrupts)
-            console.print(_line(ran))
+            ran = turn(f"{number}/{len(wanted)}", name)
             if ran.code == REFUSED and number < len(wanted):
                 refused.append(ran)
             else:
                 yield ran
         for before in refused:
-            if interrupts.told:
-                yield before
-                continue
-            console.print(f"once more {before.drill}", style="dim", highlight=False)
-            ran = _run(before.drill, options, clock, interrupts)
-            console.print(_line(ran))
-            yield ran
+            yield before if interrupts.told else turn("once more", before.drill)
 
 
 class _Interrupts:

@@ -83,8 +83,8 @@ def _archive(config: Path, period: Period, output: Path | None, *, offline: bool
     with explained():
         settings, clock = load(config), SystemClock()
         now_utc = clock.now_utc()
-        if not offline:
-            copy_from_store(settings, min(period.since, period.as_of(now_utc) - TREND - WINDOW), clock)
+        since_utc = min(period.since, period.as_of(now_utc) - TREND - WINDOW)
+        copy_from_store(settings, since_utc, clock, offline=offline)
         wanted = declared(
             drill.every(settings.drills.folder), regions=settings.estate.regions, purposes=tuple(settings.keys)
         )

@@ -9,8 +9,7 @@ import click
 from kms_chaos.commands.options import UNCLEAR
 from kms_core.clock import Clock
 from kms_watchdog.config import Settings
-from kms_watchdog.drills.copies import copy_new
-from kms_watchdog.evidence.choice import open_store
+from kms_watchdog.drills.copies import copy_configured
 from kms_watchdog.evidence.store import StoreError
 
 offline_option = click.option(
@@ -20,16 +19,24 @@ offline_option = click.option(
 )
 
 
-def copy_from_store(settings: Settings, since_utc: datetime, clock: Clock) -> None:
-    """Copy what began since then. A store that cannot be read ends the command: half a score looks like a whole one.
+def copy_from_store(settings: Settings, since_utc: datetime, clock: Clock, *, offline: bool) -> None:
+    """Copy what began since then, unless `offline`, which is said where there is a store.
+
+    A store that cannot be read ends the command: half a score looks like a whole one.
 
     Raises:
         SystemExit: with 3, and the reason is on stderr.
     """
+    if offline:
+        if place := settings.drills.evidence.store:
+            _say(f"{place} was not asked: drills of other machines are counted as far as they were copied before")
+        return
     try:
-        store = open_store(settings, clock)
-        if store is not None:
-            copy_new(settings, store, since_utc, say=lambda text: click.echo(f"kms-chaos: {text}", err=True))
+        copy_configured(settings, clock, since_utc, _say)
     except StoreError as e:
-        click.echo(f"kms-chaos: {e}; --offline counts without", err=True)
+        _say(f"{e}; --offline counts without")
         raise SystemExit(UNCLEAR) from e
+
+
+def _say(text: str) -> None:
+    click.echo(f"kms-chaos: {text}", err=True)

@@ -69,8 +69,7 @@ def command(config: Path, window: timedelta, form: str, *, offline: bool, as_jso
     with explained():
         settings, clock = load(config), SystemClock()
         now_utc = clock.now_utc()
-        if not offline:
-            copy_from_store(settings, now_utc - TREND - window, clock)
+        copy_from_store(settings, now_utc - TREND - window, clock, offline=offline)
         counts, doubts = proofs.found(settings.state.dir)
         of_alarms, more_doubts = proofs.found_of_alarms(settings.state.dir)
         wanted = declared(

@@ -16,9 +16,8 @@ from kms_chaos.lease import DrillLease, FaultNote
 from kms_chaos.run import Run
 from kms_chaos.undo_record import MARGIN_SECONDS
 from kms_core.clock import Clock
-from kms_watchdog.drills.copies import copy_new
+from kms_watchdog.drills.copies import copy_configured
 from kms_watchdog.drills.folder import folder
-from kms_watchdog.evidence.choice import open_store
 from kms_watchdog.evidence.store import StoreError
 from kms_watchdog.identity import Identity, caller
 
@@ -132,9 +131,8 @@ class Admission:
     def _copy_others(self, now_utc: datetime) -> str:
         """Copy what other machines ran: a task that a trigger starts has no run of its own. Return why if it failed."""
         try:
-            store = open_store(self._settings, self._clock)
-            if store is not None:
-                copy_new(self._settings, store, now_utc - blast_radius.HELD_WITHIN - _LONGEST_RUN, self._run.say)
+            since_utc = now_utc - blast_radius.HELD_WITHIN - _LONGEST_RUN
+            copy_configured(self._settings, self._clock, since_utc, self._run.say)
         except StoreError as e:
             return f"drills of other machines are not known: {e}"
         return ""

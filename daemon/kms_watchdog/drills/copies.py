@@ -19,11 +19,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from kms_core.clock import Clock
 from kms_watchdog.config import Settings
 from kms_watchdog.drills import folder as folders
 from kms_watchdog.drills.elsewhere import LARGEST_JOURNAL_BYTES
 from kms_watchdog.drills.folder import RUN_ID, DrillFolder
 from kms_watchdog.durable import make_folders
+from kms_watchdog.evidence.choice import open_store
 from kms_watchdog.evidence.store import RUNS, Store, StoreError
 from kms_watchdog.json_text import read_json
 
@@ -51,6 +53,19 @@ def _copied(state_dir: Path) -> Iterator[DrillFolder]:
         for path in copies_dir(state_dir).iterdir():
             if path.is_dir() and RUN_ID.fullmatch(path.name):
                 yield DrillFolder(path)
+
+
+def copy_configured(
+    settings: Settings, clock: Clock, since_utc: datetime, say: Callable[[str], None] = lambda _: None
+) -> None:
+    """Do as `copy_new` with the configured store, or nothing where none is. Main thread, where AWS's clients are made.
+
+    Raises:
+        StoreError: as `copy_new`.
+    """
+    store = open_store(settings, clock)
+    if store is not None:
+        copy_new(settings, store, since_utc, say)
 
 
 def copy_new(settings: Settings, store: Store, since_utc: datetime, say: Callable[[str], None]) -> None:
@@ -83,11 +98,8 @@ def _is_wanted(run_id: str, since_utc: datetime, state_dir: Path) -> bool:
     began = folders.began(run_id)
     if began is not None and began < since_utc:
         return False
-    try:
-        if folders.folder(state_dir, run_id).path.is_dir():
-            return False
-    except ValueError:
-        return False  # no run has such a name
+    if not folders.may_be_anothers(state_dir, run_id):
+        return False
     copy = DrillFolder(copies_dir(state_dir) / run_id)
     return not (copy.manifest.is_file() or (copy.path.is_dir() and not any(copy.path.iterdir())))
 

@@ -176,10 +176,7 @@ class Elsewhere:
     def _may_be_new(self, run_id: str) -> bool:
         if run_id in self._not_taken or self._clock.monotonic() < self._not_before.get(run_id, 0.0):
             return False
-        try:
-            return not folders.folder(self._state_dir, run_id).path.is_dir()
-        except ValueError:
-            return False  # no run has such a name
+        return folders.may_be_anothers(self._state_dir, run_id)
 
     def _tell(self, trouble: str) -> None:
         if trouble and not self._trouble:

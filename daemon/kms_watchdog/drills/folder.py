@@ -117,6 +117,14 @@ def folder(state_dir: Path, run_id: str) -> DrillFolder:
     return DrillFolder(drills_dir(state_dir) / run_id)
 
 
+def may_be_anothers(state_dir: Path, run_id: str) -> bool:
+    """Return whether `run_id`, a name that came from elsewhere, is fit for a run's and no run here bears it."""
+    try:
+        return not folder(state_dir, run_id).path.is_dir()
+    except ValueError:
+        return False
+
+
 def folders(state_dir: Path) -> tuple[DrillFolder, ...]:
     """Return all drills' folders, oldest name first; run ids begin with their start time, so in order of time."""
     parent = drills_dir(state_dir)

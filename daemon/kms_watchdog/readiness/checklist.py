@@ -8,9 +8,8 @@ from functools import cached_property
 
 from kms_core.clock import Clock
 from kms_watchdog.config import Settings
-from kms_watchdog.drills import copies
-from kms_watchdog.evidence.choice import open_store
-from kms_watchdog.evidence.store import DirStore, StoreError
+from kms_watchdog.drills.copies import copy_configured
+from kms_watchdog.evidence.store import StoreError
 from kms_watchdog.readiness import alarm_evidence, drill_evidence, estate_evidence, health_evidence, items
 from kms_watchdog.readiness.items import ITEMS, Answer, Evidence, Item, State
 from kms_watchdog.readiness.measurement import Measurement, MeasurementFile
@@ -72,17 +71,12 @@ class Checklist:
     @cached_property
     def _of_others(self) -> list[Evidence]:
         """Copy the drills of other machines, and return that this could not be done; nothing if it could."""
-        now_utc, longest = (
-            self._clock.now_utc(),
-            max(items.BY_ID[each].lasts for each in (items.BREAKERS, items.FAILOVER)),
-        )
+        now_utc = self._clock.now_utc()
+        longest = max(items.BY_ID[each].lasts for each in (items.BREAKERS, items.FAILOVER))
+        if self._not_asked and (self._settings.drills.evidence.store or "").startswith("s3://"):
+            return self._of_aws(now_utc)
         try:
-            store = open_store(self._settings, self._clock)
-            if store is None:
-                return []
-            if self._not_asked and not isinstance(store, DirStore):
-                return self._of_aws(now_utc)
-            copies.copy_new(self._settings, store, now_utc - longest, say=lambda _: None)
+            copy_configured(self._settings, self._clock, now_utc - longest)
         except StoreError as e:
             return [Evidence(what="evidence store", seen=str(e), at_utc=now_utc, state=State.UNKNOWN)]
         return []
